@@ -1,0 +1,143 @@
+"""Instance-aware sampling (Sec. 3.4, Algorithm 1): cross-attention logits moved towards instance masks.
+
+Shapes: B photos, M heads, P = h * w pixels of a layer, T = 77 tokens.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from lcad.phrases import Phrase
+from ldm.attention import cross_attention_logits
+from ldm.guidance import Denoiser
+
+NORMALIZATIONS = ("element", "mean")
+MODES = ("one_pass", "two_pass")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How logits are moved.
+
+    Attributes:
+        strength: lambda in Algorithm 1; with `element`, the most a logit can move in one step.
+        normalization: `element`: the gradient of each element's own loss. `mean`: of the loss averaged over a
+            phrase's heads, pixels and tokens, as in the release, which moves logits by next to nothing.
+        mode: `two_pass` is Algorithm 1: one pass collects all layers' logits, a second replays them refined.
+            `one_pass`: each layer refines its own logits as it goes, at about half the cost.
+        start, end: the part of the sampling steps that is refined; 0 is pure noise, 1 the finished photo.
+    """
+
+    strength: float = 5.0
+    normalization: str = "element"
+    mode: str = "one_pass"
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self):
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(f"unknown normalization {self.normalization!r}; allowed: {', '.join(NORMALIZATIONS)}")
+        if self.mode not in MODES:
+            raise ValueError(f"unknown refinement mode {self.mode!r}; allowed: {', '.join(MODES)}")
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(f"refinement needs 0 <= start <= end <= 1, got start {self.start} and end {self.end}")
+
+
+@dataclass(frozen=True)
+class InstanceMasks:
+    """The instance masks of one photo.
+
+    Attributes:
+        phrases: one for each mask.
+        masks: (len(phrases), H, W) in [0, 1], at the model's size.
+    """
+
+    phrases: list[Phrase]
+    masks: Tensor
+
+
+class LogitTargets:
+    """Where each token's attention should be, for every layer resolution of a UNet.
+
+    Built once per batch of photos, read at every step.
+    """
+
+    def __init__(self, photos: list[InstanceMasks | None], latent_size: tuple[int, int], heads: int, tokens: int = 77):
+        self.heads = heads
+        self._by_pixels: dict[int, tuple[Tensor, Tensor]] = {}
+        height, width = latent_size
+        while height * width not in self._by_pixels:
+            self._by_pixels[height * width] = _resize_targets(photos, (height, width), tokens)
+            height, width = (height + 1) // 2, (width + 1) // 2
+
+    def gradient(self, logits: Tensor, normalization: str) -> Tensor:
+        """dL_BCE / dlogits (B, M, P, T), in closed form: (sigmoid(logit) - mask) / N.
+
+        N is 1 for `element`, and heads * pixels * tokens of the phrase for `mean`. Tokens of no phrase get 0.
+        The gradient is by the logits, as in the release; the paper differentiates by the probabilities.
+        """
+        target, weight = (part.to(logits) for part in self._by_pixels[logits.shape[-2]])
+        gradient = (logits.sigmoid() - target) * (weight > 0)
+        if normalization == "mean":
+            gradient = gradient * weight / (self.heads * logits.shape[-2])
+        return gradient
+
+
+def _resize_targets(
+    photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int
+) -> tuple[Tensor, Tensor]:
+    """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase, 0 outside phrases."""
+    target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
+    weight = torch.zeros(len(photos), 1, 1, tokens)
+    for row, photo in enumerate(photos):
+        if photo is None or not photo.phrases:
+            continue
+        resized = F.interpolate(photo.masks[None].float(), size, mode="nearest")[0].flatten(1)  # (phrases, P)
+        for phrase, mask in zip(photo.phrases, resized, strict=True):
+            start, end = phrase.tokens
+            target[row, 0, :, start:end] = mask.cpu()[:, None]
+            weight[row, 0, 0, start:end] = 1 / (end - start)
+    return target, weight
+
+
+def refined(
+    predict: Denoiser, unet: UNet2DConditionModel, targets: LogitTargets, rows: int, refinement: Refinement
+) -> Denoiser:
+    """Wrap a denoiser so that the cross-attention of its first `rows` rows is refined.
+
+    Args:
+        predict: takes x of `rows` rows (conditional only, used by the first of two passes) or more; rows
+            beyond `rows` (the unconditional half) are never refined.
+    """
+
+    def step(logits: Tensor) -> Tensor:
+        return logits - refinement.strength * targets.gradient(logits, refinement.normalization)
+
+    def one_pass(x: Tensor, t: Tensor) -> Tensor:
+        with cross_attention_logits(unet, lambda _name, logits: step(logits), rows):
+            return predict(x, t)
+
+    def two_pass(x: Tensor, t: Tensor) -> Tensor:
+        collected: dict[str, Tensor] = {}
+
+        def collect(name: str, logits: Tensor) -> Tensor:
+            collected[name] = logits
+            return logits
+
+        with cross_attention_logits(unet, collect, rows):
+            predict(x[:rows], t)
+        with cross_attention_logits(unet, lambda name, _logits: step(collected.pop(name)), rows):
+            return predict(x, t)
+
+    return one_pass if refinement.mode == "one_pass" else two_pass
+
+
+def during(timesteps: Iterable[int], inside: Denoiser, outside: Denoiser, start: float, end: float) -> Denoiser:
+    """`inside` for the steps from fraction `start` to `end` of `timesteps`, `outside` for the others."""
+    steps = [int(t) for t in timesteps]
+    chosen = set(steps[round(start * len(steps)) : round(end * len(steps))])
+    return lambda x, t: (inside if int(t) in chosen else outside)(x, t)

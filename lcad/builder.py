@@ -1,0 +1,77 @@
+"""From a config or a checkpoint folder to modules: the one place where sizes meet classes."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from lcad.color import HINT_SCALES
+from lcad.config import ModelConfig
+from lcad.extended_conv import ExtendedUNet
+from lcad.luminance_encoder import LuminanceEncoder
+from lcad.pipeline import LCADPipeline
+from ldm.autoencoder import build_autoencoder, latent_stride
+from ldm.schedulers import build_scheduler
+from ldm.text_encoder import build_text_encoder, build_tokenizer
+from ldm.unet import unet_config
+
+
+def build_pipeline(model: ModelConfig, seed: int = 0) -> LCADPipeline:
+    """A pipeline with random weights in the architecture of `model`; additions at zero.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+    if model.hint_scale not in HINT_SCALES:
+        raise ValueError(f"model.hint_scale: got {model.hint_scale!r}; allowed: {', '.join(HINT_SCALES)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = model.autoencoder
+        vae = build_autoencoder(
+            parts.block_out_channels,
+            parts.layers_per_block,
+            parts.latent_channels,
+            parts.norm_num_groups,
+            parts.scaling_factor,
+            model.image_size,
+        )
+        return LCADPipeline(
+            vae=vae,
+            unet=_build_unet(model, vae),
+            luminance_encoder=LuminanceEncoder.from_autoencoder(vae),
+            text_encoder=build_text_encoder(
+                model.text.hidden_size, model.text.layers, model.text.heads, model.text.intermediate_size
+            ),
+            tokenizer=build_tokenizer(),
+            scheduler=build_scheduler("ddim"),
+            hint_scale=model.hint_scale,
+            image_size=model.image_size,
+        )
+
+
+def _build_unet(model: ModelConfig, vae: AutoencoderKL) -> ExtendedUNet:
+    sizes = model.unet
+    base = unet_config(
+        sizes.block_out_channels,
+        sizes.attention_levels,
+        sizes.layers_per_block,
+        sizes.attention_heads,
+        model.text.hidden_size,
+        sizes.norm_num_groups,
+        model.autoencoder.latent_channels,
+        model.image_size // latent_stride(vae),
+    )
+    return ExtendedUNet(**base, luminance_channels=model.autoencoder.block_out_channels[-1], sites=sizes.sites)
+
+
+def start_pipeline(init: str | None, model: ModelConfig, seed: int = 0) -> LCADPipeline:
+    """What a training stage starts from: the checkpoint folder `init`, or random weights as `model` says.
+
+    Raises:
+        FileNotFoundError, ValueError: `init` is not a checkpoint folder.
+    """
+    if init is None:
+        return build_pipeline(model, seed)
+    if not Path(init).is_dir():
+        raise FileNotFoundError(f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md")
+    return LCADPipeline.from_pretrained(init)

@@ -1,0 +1,114 @@
+"""Captions: where they come from, and the caption levels.
+
+A caption is *complete* (colours for the major objects), *partial* (for some) or *scarce* (for none).
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+SCARCE_CAPTION = "a colorful image"
+
+Captions = dict[str, list[str]]
+"""file name of a photo -> its captions"""
+
+
+class CaptionError(ValueError):
+    """A caption file that cannot be used; the message is one line."""
+
+
+def read_captions(folder: Path, file: Path | None = None) -> Captions:
+    """The captions of the photos in `folder`.
+
+    Read from `file`, or else from the first of `captions.json`, `pairs.json`, `captions.csv` found in the
+    folder or its parent, or else from sidecar files (`photo.txt` beside `photo.jpg`, one caption a line).
+    A photo without any is simply absent: callers fall back on `SCARCE_CAPTION`.
+
+    Formats: a JSON object (name -> caption or list of captions); a JSON list of [name, caption] pairs, as the
+    release's `pairs.json`; CSV with the columns `image` and `caption`.
+
+    Raises:
+        CaptionError: missing, malformed, or naming a file outside the folder.
+    """
+    if file is None:
+        names = ("captions.json", "pairs.json", "captions.csv")
+        found = [place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()]
+        if not found:
+            return _read_sidecars(folder)
+        file = found[0]
+    if not file.is_file():
+        raise CaptionError(f"{file}: no such caption file")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        pairs = _csv_pairs(text) if file.suffix.lower() == ".csv" else _json_pairs(json.loads(text))
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error, RecursionError) as error:
+        raise CaptionError(f"{file}: not readable as {file.suffix or 'JSON'} ({error}); see data/README.md") from error
+    except ValueError as error:
+        raise CaptionError(f"{file}: {error}") from error
+    captions: Captions = {}
+    for name, caption in pairs:
+        if PurePath(name).name != name or name in ("", ".", "..") or "\\" in name or "\0" in name:
+            raise CaptionError(f"{file}: {name!r} is not a plain file name; name photos without folders")
+        captions.setdefault(name, []).extend([" ".join(caption.split())] if caption.strip() else [])
+    return captions
+
+
+def _json_pairs(content: object) -> list[tuple[str, str]]:
+    if isinstance(content, dict):
+        rows = [
+            (name, caption)
+            for name, value in content.items()
+            for caption in (value if isinstance(value, list) and value else [value or ""])
+        ]
+    elif isinstance(content, list) and all(isinstance(row, list) and len(row) == 2 for row in content):
+        rows = [(name, caption) for name, caption in content]
+    else:
+        raise ValueError("expected {name: [caption, ...]} or [[name, caption], ...]")
+    for name, caption in rows:
+        if not (isinstance(name, str) and isinstance(caption, str)):
+            raise ValueError(f"expected names and captions as text, got {name!r}: {caption!r}")
+    return rows
+
+
+def _csv_pairs(text: str) -> list[tuple[str, str]]:
+    reader = csv.DictReader(text.splitlines())
+    if not {"image", "caption"} <= set(reader.fieldnames or ()):
+        raise ValueError(f"expected the columns image and caption, got {reader.fieldnames}")
+    return [(row["image"] or "", row["caption"] or "") for row in reader]
+
+
+def _read_sidecars(folder: Path) -> Captions:
+    captions: Captions = {}
+    for photo in folder.iterdir():
+        sidecar = photo.with_suffix(".txt")
+        if photo.suffix != ".txt" and photo.is_file() and sidecar.is_file():
+            try:
+                lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
+            except UnicodeDecodeError as error:
+                raise CaptionError(f"{sidecar}: not UTF-8 text ({error}); save it as UTF-8") from error
+            captions[photo.name] = [" ".join(line.split()) for line in lines if line.strip()]
+    return captions
+
+
+@dataclass(frozen=True)
+class CaptionSampler:
+    """Draws the caption of one training example (Sec. 3.5).
+
+    Attributes:
+        scarce: share replaced by `SCARCE_CAPTION` (the paper: 0.3).
+        drop: share dropped for classifier-free guidance (0.1): the empty caption.
+    """
+
+    scarce: float = 0.3
+    drop: float = 0.1
+
+    def __call__(self, captions: list[str], rng: np.random.Generator) -> str:
+        draw, choice = rng.random(), rng.random()
+        if draw < self.drop:
+            return ""
+        if draw < self.drop + self.scarce or not captions:
+            return SCARCE_CAPTION
+        return captions[int(choice * len(captions))]

@@ -1,0 +1,91 @@
+"""Colour spaces and the hint.
+
+rgb: sRGB in [0, 1]. lab: CIE Lab under D65; L in [0, 100], a and b in Lab units (about [-87, 98] and
+[-108, 94] inside sRGB). hint: L scaled and repeated to three channels, what the luminance encoder sees.
+Tensors are (..., 3, H, W); the formulas are those of scikit-image's `rgb2lab`, in torch, differentiable.
+"""
+
+import torch
+from torch import Tensor
+
+# linear sRGB -> XYZ (IEC 61966-2-1), rows divided by the D65 white point
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+
+# Y'CbCr (BT.601, full range, zero-centred chroma): linear in rgb, for losses that weigh chroma
+_YCC_FROM_RGB = (
+    (0.299, 0.587, 0.114),
+    (-0.168736, -0.331264, 0.5),
+    (0.5, -0.418688, -0.081312),
+)
+
+HINT_SCALES = {
+    "unit": (50.0, -1.0),  # L / 50 - 1, in [-1, 1]: models trained by this project
+    "release": (127.5, -1.0),  # L / 127.5 - 1, in [-1, -0.216]: what published weights were trained with
+}
+
+
+def _mix(image: Tensor, matrix: Tensor) -> Tensor:
+    return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image)
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """sRGB in [0, 1], (..., 3, H, W) -> Lab, same shape."""
+    linear = torch.where(rgb > 0.04045, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    matrix = torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64) / torch.tensor(_WHITE, dtype=torch.float64)[:, None]
+    xyz = _mix(linear, matrix)
+    f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    fx, fy, fz = f.unbind(-3)
+    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """Lab, (..., 3, H, W) -> sRGB, clipped to [0, 1], same shape."""
+    luminance, a, b = lab.unbind(-3)
+    fy = (luminance + 16) / 116
+    f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp_min(0)], dim=-3)
+    xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
+    matrix = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64))
+    linear = _mix(xyz, matrix * torch.tensor(_WHITE, dtype=torch.float64)[None, :])
+    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb.clamp(0, 1)
+
+
+def rgb_to_luminance(rgb: Tensor) -> Tensor:
+    """sRGB in [0, 1], (..., 3, H, W) -> L in [0, 100], (..., 1, H, W)."""
+    return rgb_to_lab(rgb)[..., :1, :, :]
+
+
+def rgb_to_ycc(rgb: Tensor) -> Tensor:
+    """sRGB, any linear range, (..., 3, H, W) -> luma and zero-centred chroma, same scale and shape."""
+    return _mix(rgb, torch.tensor(_YCC_FROM_RGB))
+
+
+def luminance_to_hint(luminance: Tensor, scale: str) -> Tensor:
+    """L in [0, 100], (..., 1, H, W) -> hint (..., 3, H, W).
+
+    Args:
+        scale: a row of `HINT_SCALES`.
+
+    Raises:
+        ValueError: unknown scale.
+    """
+    if scale not in HINT_SCALES:
+        raise ValueError(f"unknown hint scale {scale!r}; allowed: {', '.join(HINT_SCALES)}")
+    divisor, offset = HINT_SCALES[scale]
+    hint = luminance / divisor + offset
+    return torch.cat([hint, hint, hint], dim=-3)
+
+
+def merge_chroma(luminance: Tensor, lab: Tensor) -> Tensor:
+    """Take L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, h, w) of any size -> sRGB (..., 3, H, W)."""
+    chroma = lab[..., 1:, :, :]
+    if chroma.shape[-2:] != luminance.shape[-2:]:
+        chroma = torch.nn.functional.interpolate(
+            chroma, luminance.shape[-2:], mode="bicubic", align_corners=False, antialias=False
+        )
+    return lab_to_rgb(torch.cat([luminance, chroma], dim=-3))

@@ -1,0 +1,168 @@
+"""The typed configs of both training stages: every key, its type and its meaning.
+
+A YAML file and `key=value` overrides are merged into these; an unknown key or a wrong type is an error
+that names the key's path.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message is one line with the key's path."""
+
+
+@dataclass
+class AutoencoderConfig:
+    block_out_channels: list[int] = field(default_factory=lambda: [128, 256, 512, 512])
+    layers_per_block: int = 2
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215  # latents are multiplied by it: about unit variance
+
+
+@dataclass
+class UNetConfig:
+    block_out_channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])
+    attention_levels: list[bool] = field(default_factory=lambda: [True, True, True, False])
+    layers_per_block: int = 2
+    attention_heads: int = 8
+    norm_num_groups: int = 32
+    sites: str = "conv_in"  # channel-extended convolutions: none | conv_in | down_blocks
+
+
+@dataclass
+class TextConfig:
+    hidden_size: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate_size: int = 3072
+
+
+@dataclass
+class ModelConfig:
+    """The architecture, for training from scratch. The defaults are Stable Diffusion 1.5."""
+
+    image_size: int = 256  # side in pixels of a square photo at the model's size
+    hint_scale: str = "unit"  # see lcad.color.HINT_SCALES
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+
+
+@dataclass
+class DataConfig:
+    folder: str = MISSING  # folder of images (or with a subfolder images/)
+    captions: str | None = None  # caption file; None: looked for, see lcad.captions.read_captions
+    splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
+    validation: int = 64  # photos held out for validation when there is no splits file
+    max_photos: int | None = None  # use only the first so many training photos
+    crop: str = "random"  # random (of a slightly larger photo) | center
+    flip: bool = True  # mirror half of the photos
+    scarce: float = 0.3  # share of captions replaced by "a colorful image" (the paper)
+    drop: float = 0.1  # share of captions dropped, for classifier-free guidance
+    workers: int = 2  # processes that read photos
+
+
+@dataclass
+class TrainerConfig:
+    batch_size: int = 8  # per device
+    accumulate: int = 1  # batches per optimizer step
+    epochs: int | None = None
+    steps: int | None = None  # optimizer steps; whichever of both ends first
+    hours: float | None = None  # stop after this much time, with a checkpoint
+    precision: str = "32-true"  # Lightning's names: 32-true, bf16-mixed, 16-mixed, ...
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"  # Lightning's names: ddp, fsdp, ...
+    gradient_checkpointing: bool = False
+    channels_last: bool = True
+    ema: float | None = None  # decay of an exponential moving average of the weights, such as 0.9999
+    seed: int = 0
+    logger: str = "csv"  # csv | tensorboard
+    log_every: int = 50  # steps
+    validate_every: int = 1000  # steps; also writes an image grid
+    checkpoint_every: int = 500  # steps
+    validation_batches: int = 8
+    progress_bar: bool = True
+
+
+@dataclass
+class PixelConfig:
+    """Stage 1, Eq. 4: L = L_rec + adversarial * L_dis + perceptual * L_per."""
+
+    train: str = "luminance"  # luminance (the paper: autoencoder frozen) | autoencoder (a base model)
+    learning_rate: float = 1e-6
+    final_learning_rate: float | None = None  # cosine decay to this; None: constant
+    artifact_map: str = "paper"  # paper (Eq. 3) | ldl (the release) | none (plain L1)
+    artifact_floor: float = 0.0  # added to the map; see lcad.artifact_loss
+    chroma_weight: float = 1.0  # > 1: chroma counts more in L_rec (Y'CbCr), for a base autoencoder
+    adversarial: float = 1.0  # alpha; 0 leaves the discriminator out
+    adversarial_start: int = 0  # steps before the discriminator joins in
+    discriminator_channels: int = 64
+    perceptual: float = 0.5  # beta; 0 leaves LPIPS out
+    perceptual_net: str = "vgg"  # vgg | alex | squeeze
+    perceptual_backbone: str | None = None  # file of torchvision's weights for that net; None: torchvision's download
+    kl: float = 1e-6  # weight of the KL term, for a base autoencoder
+
+
+@dataclass
+class LatentConfig:
+    """Stage 2, Eq. 6."""
+
+    # name patterns of what is trained, see lcad.latent_stage.TRAINABLE
+    trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
+    sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
+    learning_rate: float = 5e-5
+    final_learning_rate: float | None = None  # cosine decay to this; None: constant
+    warmup_steps: int = 0
+    cache: str | None = None  # folder for latents, luminance and text that do not change; None: none
+    sample_steps: int = 20  # DDIM steps of the images in the log
+    sample_guidance: float = 5.0
+
+
+@dataclass
+class StageConfig:
+    output: str = MISSING  # run folder: logs, Lightning checkpoints and, at the end, `model/`
+    init: str | None = None  # checkpoint folder to start from; None: from scratch, as `model` says
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class PixelStageConfig(StageConfig):
+    pixel: PixelConfig = field(default_factory=PixelConfig)
+
+
+@dataclass
+class LatentStageConfig(StageConfig):
+    latent: LatentConfig = field(default_factory=LatentConfig)
+
+
+def load_config(schema: type[StageConfig], path: str | Path, overrides: list[str] = ()) -> Any:
+    """Read a YAML config and `key=value` overrides into `schema`.
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or a missing value, by path.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config; see configs/")
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r} is not key=value, such as trainer.batch_size=4")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        raise ConfigError(f"{path}: {error.full_key or ''}: {reason}") from error
+    except (YAMLError, ValueError, OSError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    return config

@@ -1,0 +1,61 @@
+"""The data module of both stages: the same batches again after a resume, on any number of devices."""
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from lcad.data.photos import collate
+
+
+class ResumableSampler(DistributedSampler):
+    """Shuffles by (seed, epoch), gives each device its share, and can start inside an epoch.
+
+    Yields keys `epoch * len(dataset) + index`, see `PhotoDataset`.
+
+    Attributes:
+        start: items of the first epoch to leave out, because an earlier run has seen them.
+    """
+
+    def __init__(self, dataset: Dataset, replicas: int, rank: int, seed: int):
+        super().__init__(dataset, replicas, rank, shuffle=True, seed=seed)
+        self.start = 0
+
+    def __iter__(self):
+        indices = list(super().__iter__())[self.start :]
+        self.start = 0
+        return iter(self.epoch * len(self.dataset) + index for index in indices)
+
+
+class PhotoModule(pl.LightningDataModule):
+    """Training and validation loaders over two data sets, with the position in the epoch as its state."""
+
+    def __init__(self, train: Dataset, validation: Dataset, batch_size: int, workers: int, seed: int):
+        super().__init__()
+        self.train, self.validation = train, validation
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self._batches_done = 0
+
+    def train_dataloader(self) -> DataLoader:
+        sampler = ResumableSampler(self.train, self.trainer.world_size, self.trainer.global_rank, self.seed)
+        sampler.start = self._batches_done * self.batch_size
+        return self._loader(self.train, sampler=sampler, drop_last=len(self.train) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.validation, shuffle=False)
+
+    def _loader(self, dataset: Dataset, **options) -> DataLoader:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=collate,
+            pin_memory=self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
+            **options,
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return {"batches_done": 0 if progress.is_last_batch else progress.current.ready}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._batches_done = state["batches_done"]

@@ -1,0 +1,158 @@
+"""Channel-extended convolution (Sec. 3.3, Eq. 5) and the UNet that has it.
+
+Shapes: x (B, 4, h, w) noisy latents; luminance (B, C_l, h, w), the deepest luminance feature.
+A *site* is a convolution of the UNet that is extended; a *response* is what its extension makes of the
+luminance. A response does not depend on the time step: it is computed once per photo and added.
+"""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+SITES = {
+    "none": "no extension: the plain UNet",
+    "conv_in": "the first convolution alone (the release)",
+    "down_blocks": "the first convolution, and the first one of every residual block of the down blocks (the paper)",
+}
+
+Responses = dict[str, Tensor]
+"""site name -> (B, C_out, h_site, w_site)"""
+
+
+class ExtendedConv2d(nn.Conv2d):
+    """A convolution with a second, zero-initialised one for the extended channels.
+
+    `weight` and `bias` are the fixed part (omega_fix in Eq. 5), `extension.weight` is omega_ext.
+    """
+
+    def __init__(self, base: nn.Conv2d, luminance_channels: int):
+        super().__init__(
+            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, device=base.weight.device
+        )
+        self.weight, self.bias = base.weight, base.bias
+        self.extension = nn.Conv2d(
+            luminance_channels,
+            base.out_channels,
+            base.kernel_size,
+            base.stride,
+            base.padding,
+            bias=False,
+            device=base.weight.device,
+        )
+        nn.init.zeros_(self.extension.weight)
+
+
+class ExtendedUNet(UNet2DConditionModel):
+    """Stable Diffusion's UNet with channel-extended convolutions at `sites` (a row of `SITES`).
+
+    Its parameters are the base UNet's under the base UNet's names, plus `<site>.extension.weight`.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 32,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        attention_head_dim: int = 8,
+        cross_attention_dim: int = 768,
+        norm_num_groups: int = 32,
+        luminance_channels: int = 512,
+        sites: str = "conv_in",
+    ):
+        if sites not in SITES:
+            raise ValueError(f"unknown sites {sites!r}; allowed: {', '.join(SITES)}")
+        super().__init__(
+            sample_size=sample_size,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            down_block_types=down_block_types,
+            up_block_types=up_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            attention_head_dim=attention_head_dim,
+            cross_attention_dim=cross_attention_dim,
+            norm_num_groups=norm_num_groups,
+        )
+        self.site_names: list[str] = []
+        if sites != "none":
+            self._extend(self, "conv_in", "conv_in")
+        if sites == "down_blocks":
+            for i, block in enumerate(self.down_blocks):
+                for j, resnet in enumerate(block.resnets):
+                    self._extend(resnet, "conv1", f"down_blocks.{i}.resnets.{j}.conv1")
+
+    def _extend(self, owner: nn.Module, attribute: str, site: str) -> None:
+        channels = self.config.luminance_channels
+        setattr(owner, attribute, ExtendedConv2d(getattr(owner, attribute), channels))
+        self.site_names.append(site)
+
+    def with_sites(self, sites: str) -> "ExtendedUNet":
+        """This UNet's weights with other sites; new extensions start at zero, those of both are kept."""
+        options = {name: self.config[name] for name in inspect.signature(ExtendedUNet.__init__).parameters if name != "self"}
+        extended = ExtendedUNet(**{**options, "sites": sites}).to(self.device, self.dtype)
+        own = self.state_dict()
+        kept = {name: own.get(name, value) for name, value in extended.state_dict().items()}
+        extended.load_state_dict(kept)
+        return extended
+
+    def luminance_responses(self, luminance: Tensor) -> Responses:
+        """extension(resized luminance) of every site: the second sum of Eq. 5.
+
+        Args:
+            luminance: (B, luminance_channels, h, w), at the resolution of the latents.
+        """
+        responses = {}
+        for site in self.site_names:
+            level = int(site.split(".")[1]) if site.startswith("down_blocks") else 0
+            height, width = luminance.shape[-2:]
+            for _ in range(level):  # as the strided convolutions between the levels round
+                height, width = (height + 1) // 2, (width + 1) // 2
+            resized = luminance
+            if level:
+                resized = F.interpolate(luminance, (height, width), mode="bilinear", antialias=True)
+            responses[site] = self.get_submodule(site).extension(resized)
+        return responses
+
+    @contextmanager
+    def responding(self, responses: Responses) -> Iterator[None]:
+        """Add `responses` to the outputs of their convolutions inside the `with` block."""
+        with ExitStack() as stack:
+            for site, response in responses.items():
+                hook = self.get_submodule(site).register_forward_hook(lambda _m, _i, out, r=response: out + r)
+                stack.callback(hook.remove)
+            yield
+
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, responses: Responses, **kwargs):
+        """Predict the noise. As UNet2DConditionModel.forward, with the luminance responses of the batch.
+
+        Args:
+            responses: of `luminance_responses`, for these B rows; empty for the plain UNet.
+        """
+        self._checkpoint_within(responses)
+        with self.responding(responses):
+            return super().forward(sample, timestep, encoder_hidden_states, **kwargs)
+
+    def _checkpoint_within(self, responses: Responses) -> None:
+        """Make gradient checkpointing recompute under the same responses: it runs after `forward` has returned."""
+        if not (self.is_gradient_checkpointing and torch.is_grad_enabled()):
+            return
+
+        def contexts():
+            return nullcontext(), self.responding(responses)
+
+        def run(module, *args):
+            return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
+
+        self.enable_gradient_checkpointing(run)

@@ -1,0 +1,32 @@
+"""Decoding under luminance guidance (Sec. 3.2): the frozen decoder plus the luminance features.
+
+Shapes: latents (B, C, h, w), scaled; images (B, 3, H, W) in [-1, 1].
+"""
+
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+def guided_decode(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | None) -> Tensor:
+    """Scaled latents + luminance features (shallow to deep, see `LuminanceEncoder`) -> images in about [-1, 1].
+
+    The deepest feature is added after the first middle block, the next after the middle attention and the
+    second block; then at each level one after every residual block but the last. The features are only read.
+    With `features` None, or all zero, this is the plain decoder.
+    """
+    if features is None:
+        return vae.decode(latents / vae.config.scaling_factor).sample
+    deepest_first = iter(reversed(features))
+    decoder = vae.decoder
+    x = decoder.conv_in(vae.post_quant_conv(latents / vae.config.scaling_factor))
+    middle = decoder.mid_block
+    x = middle.resnets[0](x, None) + next(deepest_first)
+    x = middle.resnets[1](middle.attentions[0](x), None) + next(deepest_first)
+    for block in decoder.up_blocks:
+        *guided, last = block.resnets
+        for resnet in guided:
+            x = resnet(x, None) + next(deepest_first)
+        x = last(x, None)
+        for upsampler in block.upsamplers or ():
+            x = upsampler(x)
+    return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))

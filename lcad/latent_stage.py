@@ -1,0 +1,128 @@
+"""Stage 2, in the latent space (Sec. 3.5, Eq. 6): the noise prediction network.
+
+Shapes: latents (B, C, h, w); luminance (B, C_l, h, w), the deepest luminance feature; text (B, 77, D).
+"""
+
+import fnmatch
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcad.captions import SCARCE_CAPTION
+from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.config import LatentConfig, TrainerConfig
+from lcad.optimization import build_optimizer, only_trained_weights, step_generator
+from lcad.pipeline import LCADPipeline
+from ldm.autoencoder import posterior
+from ldm.images import to_image
+from ldm.schedulers import build_training_schedule
+from ldm.text_encoder import encode_text, tokenize
+
+
+class LatentStage(pl.LightningModule):
+    """L = E || eps - eps_theta(z_t, t, text, luminance) ||^2 (Eq. 6), with stage 1 frozen.
+
+    What is trained is a list of name patterns over `unet.*` and `text_encoder.*`; all else is frozen. A batch
+    holds images and captions, or, from a cache, `moments`, `luminance` and `text` (see `lcad.data.cache`).
+    """
+
+    def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
+        super().__init__()
+        self.config, self.trainer_config = config, trainer_config
+        if config.sites is not None and config.sites != pipeline.unet.config.sites:
+            pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
+        self.pipeline = pipeline
+        self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
+        self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
+        for frozen in (self.vae, self.luminance_encoder):
+            frozen.requires_grad_(False)
+        self._choose_trained(config.trainable)
+        if trainer_config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.schedule = build_training_schedule()
+        self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
+
+    def _choose_trained(self, patterns: list[str]) -> None:
+        named = {f"{part}.{name}": value for part in ("unet", "text_encoder") for name, value in getattr(self, part).named_parameters()}
+        for pattern in patterns:
+            if not fnmatch.filter(named, pattern):
+                raise ValueError(f"latent.trainable: {pattern!r} matches no parameter; names look like {next(iter(named))}")
+        for name, parameter in named.items():
+            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+        self.text_trained = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
+
+    @torch.no_grad()
+    def prepare(self, batch: dict) -> dict[str, Tensor]:
+        """What does not change in stage 2: {"moments": (B, 2 C, h, w), "luminance": (B, C_l, h, w)}."""
+        rgb = batch["image"]
+        luminance = None
+        if self.unet.site_names:
+            hint = luminance_to_hint(rgb_to_luminance(rgb), self.pipeline.config.hint_scale)
+            luminance = self.luminance_encoder(hint)[-1]
+        return {"moments": posterior(self.vae, rgb * 2 - 1).parameters, "luminance": luminance}
+
+    def predict_loss(self, z: Tensor, luminance: Tensor | None, text: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Eq. (6) for given time steps t (B,) and noise like z -> the mean squared error, a scalar."""
+        z_t = self.schedule.add_noise(z, noise, t)
+        responses = {} if luminance is None else self.unet.luminance_responses(luminance)
+        predicted = self.unet(z_t, t, text, responses).sample
+        return F.mse_loss(predicted.float(), noise.float())
+
+    def _loss(self, batch: dict, generator: torch.Generator) -> Tensor:
+        fixed = batch if "moments" in batch else self.prepare(batch)
+        mean, log_variance = fixed["moments"].chunk(2, dim=1)
+
+        def draw() -> Tensor:
+            return torch.randn(mean.shape, generator=generator).to(mean)
+
+        std = torch.exp(0.5 * log_variance.clamp(-30, 20))
+        z = (mean + std * draw()) * self.vae.config.scaling_factor
+        steps = self.schedule.config.num_train_timesteps
+        t = torch.randint(0, steps, (len(z),), generator=generator).to(z.device)
+        text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
+        return self.predict_loss(z, fixed["luminance"], text, t, draw())
+
+    def _encode_text(self, captions: list[str]) -> Tensor:
+        with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):
+            return encode_text(self.text_encoder, tokenize(self.pipeline.tokenizer, captions))
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        loss = self._loss(batch, step_generator(self))
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict, batch_index: int) -> None:
+        generator = torch.Generator().manual_seed(batch_index)  # the same noise at every validation
+        self.log("validation/loss", self._loss(batch, generator), batch_size=len(batch["image"]), sync_dist=True)
+
+    @torch.no_grad()
+    def example_images(self, batch: dict) -> Tensor:
+        """Rows of (photo, colorized with its caption, colorized with a scarce one) -> (3 B, 3, S, S) in [0, 1].
+
+        Without channel-extended convolutions (a base model) the columns are text-to-image samples.
+        """
+        pipeline, rgb = self.pipeline, batch["image"]
+        pipeline.set_progress_bar_config(disable=True)
+        photos = [to_image(image) for image in rgb]
+        columns = [rgb.cpu()]
+        for captions in (batch["caption"], [SCARCE_CAPTION] * len(photos)):
+            result = pipeline(
+                photos,
+                captions,
+                num_inference_steps=self.config.sample_steps,
+                guidance_scale=self.config.sample_guidance,
+                generator=[torch.Generator().manual_seed(i) for i in range(len(photos))],
+                output_luminance="input" if self.unet.site_names else "decoded",
+                output_type="pt",
+            )
+            columns.append(torch.stack(result.images))
+        return torch.stack(columns, dim=1).flatten(0, 1)
+
+    def configure_optimizers(self) -> dict:
+        config = self.config
+        return build_optimizer(self, config.learning_rate, config.final_learning_rate, config.warmup_steps)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        only_trained_weights(self, checkpoint)

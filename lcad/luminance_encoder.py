@@ -1,0 +1,72 @@
+"""The luminance encoder of luminance-guided compression (Sec. 3.2).
+
+Shapes: B photos, H x W pixels; level i has C_i channels at H / 2^i.
+"""
+
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import Encoder
+from torch import Tensor, nn
+
+
+class LuminanceEncoder(ModelMixin, ConfigMixin):
+    """The compression encoder's architecture, with a zero-initialised 1x1 convolution on each feature.
+
+    The encoder's output head is left out: nothing uses it (the release carries it unused).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+    ):
+        super().__init__()
+        levels = len(block_out_channels)
+        self.encoder = Encoder(
+            in_channels=in_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            block_out_channels=tuple(block_out_channels),
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+        )
+        del self.encoder.conv_norm_out, self.encoder.conv_act, self.encoder.conv_out
+        widths = [width for width in block_out_channels for _ in range(layers_per_block)]
+        widths += [block_out_channels[-1]] * 2  # the middle
+        self.zero_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
+        for convolution in self.zero_convs:
+            nn.init.zeros_(convolution.weight)
+            nn.init.zeros_(convolution.bias)
+
+    @classmethod
+    def from_autoencoder(cls, vae: AutoencoderKL) -> "LuminanceEncoder":
+        """A luminance encoder that starts from the compression encoder's weights, zero convolutions at zero."""
+        config = vae.config
+        model = cls(3, tuple(config.block_out_channels), config.layers_per_block, config.norm_num_groups)
+        wanted = model.encoder.state_dict().keys()
+        model.encoder.load_state_dict({k: v for k, v in vae.encoder.state_dict().items() if k in wanted})
+        return model
+
+    def forward(self, hint: Tensor) -> list[Tensor]:
+        """Hint (B, 3, H, W) -> luminance features, shallow to deep: (B, C_i, H / 2^i, W / 2^i) each.
+
+        `layers_per_block` of each level, then the two of the middle: 10 for SD's autoencoder.
+        """
+        features: list[Tensor] = []
+
+        def keep(x: Tensor) -> Tensor:
+            features.append(self.zero_convs[len(features)](x))
+            return x
+
+        x = self.encoder.conv_in(hint)
+        for block in self.encoder.down_blocks:
+            for resnet in block.resnets:
+                x = keep(resnet(x, None))
+            for downsampler in block.downsamplers or ():
+                x = downsampler(x)
+        middle = self.encoder.mid_block
+        x = keep(middle.resnets[0](x, None))
+        keep(middle.resnets[1](middle.attentions[0](x), None))
+        return features

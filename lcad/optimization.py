@@ -1,0 +1,39 @@
+"""What both training stages share: Adam with a schedule, step-wise seeds, lean resume checkpoints."""
+
+import math
+
+import pytorch_lightning as pl
+import torch
+
+
+def step_generator(stage: pl.LightningModule) -> torch.Generator:
+    """A CPU generator that depends on seed, step, batch and device only: a resumed run draws the same noise."""
+    trainer = stage.trainer
+    batch = trainer.fit_loop.epoch_loop.total_batch_idx
+    seed = hash((stage.trainer_config.seed, batch, trainer.global_rank)) % 2**63
+    return torch.Generator().manual_seed(seed)
+
+
+def build_optimizer(
+    stage: pl.LightningModule, learning_rate: float, final_learning_rate: float | None, warmup_steps: int
+) -> dict:
+    """Adam over what requires a gradient, with linear warm-up and, if a final rate is given, cosine decay."""
+    parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    total = stage.trainer.estimated_stepping_batches
+    final = 1.0 if final_learning_rate is None else final_learning_rate / learning_rate
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = min(1.0, (step - warmup_steps) / max(1, total - warmup_steps)) if math.isfinite(total) else 0.0
+        return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def only_trained_weights(stage: pl.LightningModule, checkpoint: dict) -> None:
+    """Leave frozen parameters out of a resume checkpoint; they come from `init` again."""
+    frozen = {name for name, parameter in stage.named_parameters() if not parameter.requires_grad}
+    checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}

@@ -1,0 +1,294 @@
+"""`LCADPipeline`: a photo and a sentence in, the photo in colour out.
+
+Shapes: B photos, H x W a photo's own size, h x w the size the model works at.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
+from lcad.captions import SCARCE_CAPTION
+from lcad.color import luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance
+from lcad.extended_conv import ExtendedUNet
+from lcad.guided_decoder import guided_decode
+from lcad.luminance_encoder import LuminanceEncoder
+from lcad.phrases import comma_phrases
+from ldm.autoencoder import latent_stride
+from ldm.checkpoint import CheckpointError
+from ldm.guidance import guided
+from ldm.images import to_image, to_tensor
+from ldm.sampling import sample
+from ldm.text_encoder import encode_captions
+
+OUTPUT_LUMINANCE = ("input", "decoded")
+
+
+@dataclass
+class LCADPipelineOutput(BaseOutput):
+    """`images`: PIL images of the photos' own sizes, or with `output_type="pt"` tensors (3, H, W) in [0, 1]."""
+
+    images: list
+
+
+class LCADPipeline(DiffusionPipeline):
+    """Language-based colorization (L-CAD) in diffusers' manner.
+
+    Args:
+        hint_scale: a row of `lcad.color.HINT_SCALES`; must be the one the weights were trained with.
+        image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
+    """
+
+    model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: ExtendedUNet,
+        luminance_encoder: LuminanceEncoder,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        scheduler: SchedulerMixin,
+        hint_scale: str = "unit",
+        image_size: int = 256,
+    ):
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            unet=unet,
+            luminance_encoder=luminance_encoder,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            scheduler=scheduler,
+        )
+        self.register_to_config(hint_scale=hint_scale, image_size=image_size)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, torch_dtype: torch.dtype = torch.float32, revision: str | None = None):
+        """Load a checkpoint folder, or a hub id; only safetensors and JSON are read.
+
+        Raises:
+            CheckpointError: no such folder, a checkpoint of another architecture, or keys that do not fit.
+        """
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = _download(str(source), revision)
+        index = _read_json(folder / "model_index.json")
+        if index.get("_class_name") != cls.__name__:
+            raise CheckpointError(
+                f"{folder}: a checkpoint of {index.get('_class_name')}, not of {cls.__name__}; "
+                "convert it with scripts/convert_checkpoint.py"
+            )
+        models = {"vae": AutoencoderKL, "unet": ExtendedUNet, "luminance_encoder": LuminanceEncoder}
+        parts = {name: _load_strictly(model, folder / name, torch_dtype) for name, model in models.items()}
+        parts["text_encoder"] = _load_strictly(CLIPTextModel, folder / "text_encoder", torch_dtype)
+        try:
+            parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
+        parts["scheduler"] = _load_scheduler(folder / "scheduler")
+        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"])
+
+    def model_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size (h, w) the model works at: about image_size^2 pixels, the photo's aspect, multiples of the stride."""
+        stride = latent_stride(self.vae)
+        scale = self.config.image_size / (height * width) ** 0.5
+        return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | list[Image.Image],
+        caption: str | list[str] | None = None,
+        masks: Tensor | np.ndarray | list | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        refinement: Refinement | None = Refinement(),
+        output_luminance: str = "input",
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+    ) -> LCADPipelineOutput:
+        """Colorize photos.
+
+        Args:
+            image: a photo or a list; colours in it are ignored, only its luminance is used. Photos of one
+                call must come to the same `model_size`.
+            caption: one for each photo; None or "": "a colorful image".
+            masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
+                None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
+                caption; phrases without a mask are left alone.
+            num_inference_steps: of the scheduler in `self.scheduler`.
+            guidance_scale: classifier-free guidance; 1 switches it off. The unconditional half keeps the hint.
+            generator: for x_T; a list gives each photo its own, so that results do not depend on batching.
+            refinement: instance-aware sampling, used where there are masks; None switches it off.
+            output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
+            latents: x_T (B, C, h / stride, w / stride) instead of a random one.
+            output_type: `pil` or `pt`.
+
+        Raises:
+            ValueError: arguments that do not fit together.
+        """
+        photos = [image] if isinstance(image, Image.Image) else list(image)
+        captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
+        captions = [text or SCARCE_CAPTION for text in captions]
+        mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
+        if not len(photos) == len(captions) == len(mask_list):
+            raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
+        if output_luminance not in OUTPUT_LUMINANCE:
+            raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
+        sizes = {self.model_size(photo.height, photo.width) for photo in photos}
+        if len(sizes) != 1:
+            raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
+        (size,) = sizes
+
+        device, dtype = self._execution_device, self.unet.dtype
+        luminances = [rgb_to_luminance(to_tensor(photo)) for photo in photos]  # (1, H, W) each
+        resized = torch.stack([_resize(luminance, size) for luminance in luminances])  # (B, 1, h, w)
+        hint = luminance_to_hint(resized, self.config.hint_scale).to(device, dtype)
+        features = self.luminance_encoder(hint)
+
+        latent_size = tuple(side // latent_stride(self.vae) for side in size)
+        if latents is None:
+            shape = (len(photos), self.vae.config.latent_channels, *latent_size)
+            latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"))
+        instances = [
+            self._instances(text, mask, size) if refinement is not None and mask is not None else None
+            for text, mask in zip(captions, mask_list, strict=True)
+        ]
+        z = self._sample(
+            latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
+            guidance_scale, generator,
+        )  # fmt: skip
+        decoded = (guided_decode(self.vae, z, features).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
+        if output_luminance == "decoded":
+            results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
+        else:
+            results = [merge_chroma(own[None], rgb_to_lab(rgb)[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+        self.maybe_free_model_hooks()
+        return LCADPipelineOutput(images=results if output_type == "pt" else [to_image(rgb) for rgb in results])
+
+    def _sample(
+        self,
+        x_T: Tensor,
+        luminance: Tensor,
+        captions: list[str],
+        instances: list[InstanceMasks | None],
+        refinement: Refinement | None,
+        steps: int,
+        guidance_scale: float,
+        generator,
+    ) -> Tensor:
+        """Latents (B, C, h, w) from x_T; everything that does not depend on the step is computed here, once."""
+        rows = len(captions)
+        text = encode_captions(self.tokenizer, self.text_encoder, captions)
+        responses = self.unet.luminance_responses(luminance)
+        if guidance_scale != 1:
+            empty = encode_captions(self.tokenizer, self.text_encoder, [""]).expand_as(text)
+            text = torch.cat([text, empty])
+            responses = {site: torch.cat([response, response]) for site, response in responses.items()}
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            used = {site: response[: len(x)] for site, response in responses.items()}
+            return self.unet(x, t, text[: len(x)], used).sample
+
+        denoise = predict
+        if any(instances):
+            targets = LogitTargets(instances, x_T.shape[-2:], self.unet.config.attention_head_dim)
+            inside = refined(predict, self.unet, targets, rows, refinement)
+            self.scheduler.set_timesteps(steps)
+            denoise = during(self.scheduler.timesteps, inside, predict, refinement.start, refinement.end)
+        if guidance_scale != 1:
+            denoise = guided(denoise, guidance_scale)
+        noise = generator[0] if isinstance(generator, list) else generator
+        return sample(denoise, x_T, self.scheduler, steps, noise, self.progress_bar)
+
+    def _instances(self, caption: str, masks: Tensor | np.ndarray, size: tuple[int, int]) -> InstanceMasks:
+        masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+        phrases = comma_phrases(caption, self.tokenizer)
+        if masks.ndim != 3 or len(masks) > len(phrases):
+            raise ValueError(
+                f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "
+                "expected (phrases, H, W), at most one for each comma-separated phrase"
+            )
+        if tuple(masks.shape[-2:]) != size:
+            masks = F.interpolate(masks[None], size, mode="area")[0]
+        used = [i for i, mask in enumerate(masks) if mask.max() > 0]
+        return InstanceMasks([phrases[i] for i in used], masks[used])
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) -> (C, *size)."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=True)[0]
+
+
+def _download(source: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt"]
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError, HFValidationError, HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{source}: no such checkpoint folder, and not to be had from the hub ({_first_line(error)}); "
+            "see checkpoints/README.md"
+        ) from error
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint folder of this project ({_first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return content
+
+
+def _load_strictly(model: type, folder: Path, dtype: torch.dtype):
+    """`model.from_pretrained`, with missing, left-over or misshapen keys as an error that lists them."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; this is not a complete checkpoint folder")
+    dtype_name = "dtype" if model is CLIPTextModel else "torch_dtype"
+    try:
+        loaded, report = model.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **{dtype_name: dtype}
+        )
+    except Exception as error:  # diffusers and transformers raise many kinds for a damaged or foreign folder
+        raise CheckpointError(f"{folder}: does not load as {model.__name__} ({_first_line(error)})") from error
+    wrong = {
+        kind: sorted(map(str, report.get(kind) or ()))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{kind} {len(keys)}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
+        raise CheckpointError(f"{folder}: not the weights of this {model.__name__}: {listed}")
+    return loaded.eval()
+
+
+def _load_scheduler(folder: Path) -> SchedulerMixin:
+    config = _read_json(folder / "scheduler_config.json")
+    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
+    if config.get("prediction_type", "epsilon") != "epsilon":
+        raise CheckpointError(f"{folder}: prediction_type {config['prediction_type']!r}; only epsilon is supported")
+    return kind.from_config(config)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

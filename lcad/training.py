@@ -1,0 +1,125 @@
+"""From a typed config to a running Lightning trainer, for both stages."""
+
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from lcad.builder import start_pipeline
+from lcad.config import StageConfig, TrainerConfig
+from lcad.data.module import PhotoModule
+from lcad.data.photos import open_photos
+from ldm.images import image_grid, to_image, write_image
+
+EXAMPLES = 6  # photos in a logged image grid
+
+
+class ExampleGrid(pl.Callback):
+    """After each validation, write `images/<step>.png` (and log it to TensorBoard): see `example_images`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_validation_end(self, trainer: pl.Trainer, stage: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        dataset = trainer.datamodule.validation
+        items = [dataset[i] for i in range(min(EXAMPLES, len(dataset)))]
+        batch = {
+            "image": torch.stack([item["image"] for item in items]).to(stage.device),
+            "caption": [item["caption"] for item in items],
+        }
+        grid = image_grid(stage.example_images(batch), columns=3)
+        write_image(self.folder / f"{trainer.global_step:08d}.png", to_image(grid))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("examples", grid, trainer.global_step)
+
+
+def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
+    """A Lightning trainer that logs to `output` and keeps `checkpoints/best.ckpt` and `last.ckpt` there."""
+    checkpoints = output / "checkpoints"
+    callbacks = [
+        # "last" is a checkpoint of its own: Lightning's save_last only follows the best one
+        ModelCheckpoint(checkpoints, "last", every_n_train_steps=config.checkpoint_every, save_on_train_epoch_end=False, enable_version_counter=False),
+        ModelCheckpoint(checkpoints, "best", monitor="validation/loss", save_top_k=1, enable_version_counter=False),
+        LearningRateMonitor("step"),
+        ExampleGrid(output / "images"),
+    ]  # fmt: skip
+    if config.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.ema))
+    if config.progress_bar:
+        callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200))
+    logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}.get(config.logger)
+    if logger is None:
+        raise ValueError(f"trainer.logger: got {config.logger!r}; allowed: csv, tensorboard")
+    return pl.Trainer(
+        default_root_dir=output,
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,
+        max_epochs=config.epochs if config.epochs is not None else -1,
+        max_steps=config.steps if config.steps is not None else -1,
+        max_time=timedelta(hours=config.hours) if config.hours is not None else None,
+        accumulate_grad_batches=config.accumulate,
+        val_check_interval=config.validate_every * config.accumulate,
+        check_val_every_n_epoch=None,
+        limit_val_batches=config.validation_batches,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.log_every,
+        logger=logger(output, name="logs", version=""),
+        callbacks=callbacks,
+        enable_progress_bar=config.progress_bar,
+        enable_model_summary=config.progress_bar,
+        use_distributed_sampler=False,  # PhotoModule's sampler shares the photos out itself
+    )
+
+
+def resume_path(resume: str | None, output: Path) -> Path | None:
+    """The Lightning checkpoint to go on from: `last` in the run folder, or a path.
+
+    Raises:
+        FileExistsError: no resume asked for, but `output` already holds a run.
+        FileNotFoundError: nothing there to resume from.
+    """
+    if resume is None:
+        if (output / "checkpoints").exists():
+            raise FileExistsError(f"{output}: holds a run already; go on with --resume last, or choose another output=")
+        return None
+    path = output / "checkpoints" / "last.ckpt" if resume == "last" else Path(resume)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no checkpoint to resume from; start without --resume")
+    return path
+
+
+def train(config: StageConfig, stage_class: type[pl.LightningModule], stage_config: object, resume: str | None) -> Path:
+    """Run a training stage to its end and write the checkpoint folder `<output>/model`.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: what a user can mend; messages are one line.
+    """
+    output = Path(config.output)
+    checkpoint = resume_path(resume, output)
+    pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*LightningWarning.*")
+    pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
+    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed)
+    data = PhotoModule(
+        photos["train"], photos["val"], config.trainer.batch_size, config.data.workers, config.trainer.seed
+    )
+    stage = stage_class(pipeline, stage_config, config.trainer)
+    if config.trainer.channels_last:
+        stage = stage.to(memory_format=torch.channels_last)
+    trainer = build_trainer(config.trainer, output)
+    trainer.fit(stage, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
+    folder = output / "model"
+    if trainer.is_global_zero:
+        stage.pipeline.to("cpu").save_pretrained(folder)
+    return folder

@@ -1,0 +1,1 @@
+"""Latent diffusion building blocks; nothing here knows about colour."""

@@ -1,0 +1,61 @@
+"""Access to the cross-attention logits of a diffusers UNet, for the length of a `with` block.
+
+Shapes: B rows, M heads, P pixels (h * w of the layer), T tokens.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+LogitTransform = Callable[[str, Tensor], Tensor]
+"""(layer name, logits (B, M, P, T) before softmax) -> logits to go on with."""
+
+
+class CrossAttentionProcessor:
+    """Cross-attention that shows the logits of its first `rows` rows to `transform`.
+
+    The other rows (the unconditional half) take the fused path and are never seen.
+    """
+
+    def __init__(self, name: str, transform: LogitTransform, rows: int):
+        self.name, self.transform, self.rows = name, transform, rows
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_) -> Tensor:
+        query, key, value = (  # (B, M, P, d), (B, M, T, d), (B, M, T, d)
+            layer.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for layer in (
+                attn.to_q(hidden_states),
+                attn.to_k(encoder_hidden_states),
+                attn.to_v(encoder_hidden_states),
+            )
+        )
+        seen = slice(0, self.rows)
+        logits = (query[seen] @ key[seen].transpose(-1, -2)) * attn.scale  # (rows, M, P, T)
+        out = self.transform(self.name, logits).softmax(-1).to(value.dtype) @ value[seen]
+        if self.rows < len(query):
+            rest = slice(self.rows, None)
+            out = torch.cat([out, F.scaled_dot_product_attention(query[rest], key[rest], value[rest])])
+        out = out.transpose(1, 2).flatten(2)  # (B, P, M * d)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+@contextmanager
+def cross_attention_logits(unet: UNet2DConditionModel, transform: LogitTransform, rows: int) -> Iterator[None]:
+    """Route every cross-attention layer's logits of rows [0, rows) through `transform`.
+
+    The processors that were there before are put back on leaving, on exceptions too.
+    """
+    layers = {name: module for name, module in unet.named_modules() if name.endswith("attn2")}
+    before = {name: module.processor for name, module in layers.items()}
+    try:
+        for name, module in layers.items():
+            module.set_processor(CrossAttentionProcessor(name, transform, rows))
+        yield
+    finally:
+        for name, module in layers.items():
+            module.set_processor(before[name])

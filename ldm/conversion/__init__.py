@@ -1,0 +1,1 @@
+"""Other projects' weight layouts, renamed to diffusers' and transformers'."""

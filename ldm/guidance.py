@@ -1,0 +1,26 @@
+"""Classifier-free guidance as a wrapper around a denoiser (Ho and Salimans 2022)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, C, h, w), t scalar tensor) -> predicted noise (B, C, h, w)."""
+
+
+def guided(predict: Denoiser, scale: float) -> Denoiser:
+    """Guide a denoiser that takes the conditional batch followed by the unconditional one.
+
+    eps = eps_uncond + scale * (eps_cond - eps_uncond)
+
+    Args:
+        predict: takes (2 B, C, h, w): rows [0, B) are conditional, rows [B, 2 B) unconditional.
+        scale: 1 is no guidance (then `predict` should be called without this wrapper).
+    """
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        conditional, unconditional = predict(torch.cat([x, x]), t).chunk(2)
+        return unconditional + scale * (conditional - unconditional)
+
+    return denoise

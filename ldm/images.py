@@ -1,0 +1,119 @@
+"""Reading images that come from strangers, and writing results without ever leaving half a file.
+
+Shapes: images are PIL at the border, tensors inside: (3, H, W) float32 in [0, 1].
+"""
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 200_000_000
+
+
+class ImageError(ValueError):
+    """An image file that cannot be used; the message is one line: what, where, what to do."""
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """Read a photo as RGB, upright (EXIF orientation applied).
+
+    Returns:
+        A PIL image of mode RGB. Transparent pixels are laid on white, 16-bit grey is scaled to 8 bit.
+
+    Raises:
+        ImageError: missing, empty, unreadable, truncated or larger than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such image file")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes); copy it again from its source")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path}: {image.width}x{image.height} pixels, at most {MAX_PIXELS:,} are read")
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: damaged or truncated image ({error}); copy it again from its source") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float32)
+        peak = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        image = Image.fromarray((values / peak * 255).clip(0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def list_images(source: str | os.PathLike) -> list[Path]:
+    """The image files of a folder (not recursive, sorted by name), or the file itself.
+
+    Raises:
+        FileNotFoundError: the path is missing, or the folder holds no image.
+    """
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise FileNotFoundError(f"{source}: no such file or folder; give an image or a folder of images")
+    found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        raise FileNotFoundError(f"{source}: no images in this folder; it may hold {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """PIL RGB -> (3, H, W) float32 in [0, 1]."""
+    array = np.asarray(image.convert("RGB"))
+    return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
+
+
+def to_image(rgb: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] (clipped) -> PIL RGB."""
+    array = (rgb.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return Image.fromarray(array.permute(1, 2, 0).cpu().numpy())
+
+
+def image_grid(rows: Tensor, columns: int) -> Tensor:
+    """(N, 3, H, W) in [0, 1] -> one picture (3, rows * H, columns * W), row by row."""
+    from torchvision.utils import make_grid
+
+    return make_grid(rows.detach().float().cpu().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file whole or not at all (temporary file beside it, then rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_image(path: str | os.PathLike, image: Image.Image) -> None:
+    """Write `image` as PNG, atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_bytes(path, buffer.getvalue())

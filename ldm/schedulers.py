@@ -1,0 +1,39 @@
+"""Schedulers by name: diffusers' own, set up for Stable Diffusion's noise schedule.
+
+A new scheduler is one new row in `SCHEDULERS`; it must take predictions of the noise (epsilon).
+"""
+
+import diffusers
+from diffusers import DDIMScheduler, SchedulerMixin
+
+# betas: sqrt-linear from 0.00085 to 0.012 over 1000 steps, as Stable Diffusion 1.x was trained
+NOISE_SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+SCHEDULERS = {
+    # "leading" time steps 1, 21, ..., 981; the last step goes to alpha-bar of step 0 (as in the release)
+    "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)),
+    "ddpm": ("DDPMScheduler", dict(clip_sample=False, steps_offset=1)),
+    "dpmpp": ("DPMSolverMultistepScheduler", dict(steps_offset=1)),
+    "unipc": ("UniPCMultistepScheduler", dict(steps_offset=1)),
+    "euler": ("EulerDiscreteScheduler", dict(steps_offset=1)),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", dict(steps_offset=1)),
+    "heun": ("HeunDiscreteScheduler", dict(steps_offset=1)),
+    "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)),
+}
+
+
+def build_scheduler(name: str = "ddim") -> SchedulerMixin:
+    """A scheduler of `SCHEDULERS` by name.
+
+    Raises:
+        ValueError: an unknown name; the message lists the allowed ones.
+    """
+    if name not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {name!r}; allowed: {', '.join(SCHEDULERS)}")
+    class_name, options = SCHEDULERS[name]
+    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, **options)
+
+
+def build_training_schedule() -> DDIMScheduler:
+    """The forward process of Eq. 1, used in training for `add_noise`."""
+    return build_scheduler("ddim")

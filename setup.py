@@ -1,0 +1,30 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="lcad",
+    version="0.1.0",
+    description="L-CAD: language-based colorization with any-level descriptions using diffusion priors",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["lcad", "lcad.*", "ldm", "ldm.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "pytorch-lightning>=2.6,<3",
+        "diffusers>=0.35,<1",
+        "transformers>=5,<6",
+        "huggingface_hub",
+        "safetensors",
+        "open_clip_torch>=2.24,<4",
+        "omegaconf>=2.3,<3",
+        "lpips>=0.1.4,<0.2",
+        "scikit-image>=0.24,<1",
+        "segment-anything>=1.0,<2",
+        "numpy>=1.26,<3",
+        "pillow>=10.3",
+        "tqdm",
+    ],
+    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "tensorboard"], "tensorboard": ["tensorboard"]},
+)
