@@ -87,9 +87,7 @@ class LogitTargets:
         return gradient
 
 
-def _resize_targets(
-    photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int
-) -> tuple[Tensor, Tensor]:
+def _resize_targets(photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int) -> tuple[Tensor, Tensor]:
     """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase, 0 outside phrases."""
     target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
     weight = torch.zeros(len(photos), 1, 1, tokens)

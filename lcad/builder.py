@@ -73,5 +73,7 @@ def start_pipeline(init: str | None, model: ModelConfig, seed: int = 0) -> LCADP
     if init is None:
         return build_pipeline(model, seed)
     if not Path(init).is_dir():
-        raise FileNotFoundError(f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md")
+        raise FileNotFoundError(
+            f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md"
+        )
     return LCADPipeline.from_pretrained(init)

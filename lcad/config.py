@@ -158,7 +158,9 @@ def load_config(schema: type[StageConfig], path: str | Path, overrides: list[str
         if "=" not in override:
             raise ConfigError(f"override {override!r} is not key=value, such as trainer.batch_size=4")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.merge(
+            OmegaConf.structured(schema), OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))
+        )
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]

@@ -36,7 +36,7 @@ DROPPED = {
     ),
     r"model_ema\..+": "averaged copy of the UNet; its plain weights are used (an 'emaonly' file has the average there)",
     r"(.+\.)?position_ids": "0, 1, 2, ..., which the text encoder counts itself",
-    r"first_stage_model\.g_encoder\.(norm_out|conv_out)\..+": "output head of the luminance encoder, which nothing uses",
+    r"first_stage_model\.g_encoder\.(norm_out|conv_out)\..+": "unused output head of the luminance encoder",
 }
 
 # names of weight files in a folder, best first
@@ -79,18 +79,19 @@ class Conversion:
     """A pipeline and the account of where its weights come from."""
 
     pipeline: LCADPipeline
-    source: Source
+    kind: str  # of the source
+    used: dict[str, int]  # part -> keys of the source
+    dropped: dict[str, list[str]]  # reason -> keys of the source
     untrained: list[str]  # what the source has no weights for
 
     def summary(self) -> str:
         """Used, dropped and initialised weights, a line each."""
-        lines = [f"source: {self.source.kind}"]
-        for name in ("vae", "luminance_encoder", "unet", "text_encoder"):
-            part = getattr(self.source, name)
-            keys = len(set(part.names.values())) if part else 0
+        lines = [f"source: {self.kind}"]
+        for name, keys in self.used.items():
             parameters = sum(p.numel() for p in getattr(self.pipeline, name).parameters())
             lines.append(f"{name}: {parameters:,} parameters, {keys} keys used")
-        lines += [f"dropped: {len(keys)} keys ({reason}): {listing(keys, 3)}" for reason, keys in self.source.dropped.items()]
+        for reason, keys in self.dropped.items():
+            lines.append(f"dropped: {len(keys)} keys ({reason}): {listing(keys, 3)}")
         lines += [f"initialised, has to be trained: {what}" for what in self.untrained]
         lines.append(f"hint scale: {self.pipeline.config.hint_scale}")
         return "\n".join(lines)
@@ -146,11 +147,13 @@ def convert(
         hint_scale=hint_scale or ("unit" if weights.luminance_encoder is None else "release"),
         image_size=image_size,
     )
-    return Conversion(pipeline, weights, untrained)
+    parts = {name: getattr(weights, name) for name in ("vae", "luminance_encoder", "unet", "text_encoder")}
+    used = {name: len(set(part.names.values())) if part else 0 for name, part in parts.items()}
+    return Conversion(pipeline, weights.kind, used, weights.dropped, untrained)
 
 
 def _build(build: Callable[..., nn.Module], part: Part, dtype: torch.dtype, zeros: str | None = None) -> nn.Module:
-    tensors = {key: tensor.to(dtype) for key, tensor in part.tensors.items()}
+    tensors = {key: tensor.to(dtype).contiguous() for key, tensor in part.tensors.items()}
     return build_with_weights(partial(build, **part.config), tensors, part.names, zeros)
 
 
@@ -202,8 +205,8 @@ def _split_first_convolution(unet: dict[str, Tensor], luminance_channels: int) -
             f"the first convolution of the UNet takes {channels} channels; "
             f"that of L-CAD takes {latent_channels} + {luminance_channels} of its deepest luminance feature"
         )
-    unet[EXTENSION] = unet["conv_in.weight"][:, latent_channels:].contiguous()
-    unet["conv_in.weight"] = unet["conv_in.weight"][:, :latent_channels].contiguous()
+    unet[EXTENSION] = unet["conv_in.weight"][:, latent_channels:]
+    unet["conv_in.weight"] = unet["conv_in.weight"][:, :latent_channels]
 
 
 def _dropped(keys: Iterable[str]) -> dict[str, list[str]]:

@@ -100,7 +100,9 @@ class ExtendedUNet(UNet2DConditionModel):
 
     def with_sites(self, sites: str) -> "ExtendedUNet":
         """This UNet's weights with other sites; new extensions start at zero, those of both are kept."""
-        options = {name: self.config[name] for name in inspect.signature(ExtendedUNet.__init__).parameters if name != "self"}
+        options = {
+            name: self.config[name] for name in inspect.signature(ExtendedUNet.__init__).parameters if name != "self"
+        }
         extended = ExtendedUNet(**{**options, "sites": sites}).to(self.device, self.dtype)
         own = self.state_dict()
         kept = {name: own.get(name, value) for name, value in extended.state_dict().items()}

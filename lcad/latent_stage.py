@@ -45,10 +45,16 @@ class LatentStage(pl.LightningModule):
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 
     def _choose_trained(self, patterns: list[str]) -> None:
-        named = {f"{part}.{name}": value for part in ("unet", "text_encoder") for name, value in getattr(self, part).named_parameters()}
+        named = {
+            f"{part}.{name}": value
+            for part in ("unet", "text_encoder")
+            for name, value in getattr(self, part).named_parameters()
+        }
         for pattern in patterns:
             if not fnmatch.filter(named, pattern):
-                raise ValueError(f"latent.trainable: {pattern!r} matches no parameter; names look like {next(iter(named))}")
+                raise ValueError(
+                    f"latent.trainable: {pattern!r} matches no parameter; names look like {next(iter(named))}"
+                )
         for name, parameter in named.items():
             parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
         self.text_trained = any(parameter.requires_grad for parameter in self.text_encoder.parameters())

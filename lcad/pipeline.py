@@ -101,7 +101,7 @@ class LCADPipeline(DiffusionPipeline):
         return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"])
 
     def model_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size (h, w) the model works at: about image_size^2 pixels, the photo's aspect, multiples of the stride."""
+        """The size (h, w) the model works at: about image_size^2 pixels in the photo's aspect, whole strides."""
         stride = latent_stride(self.vae)
         scale = self.config.image_size / (height * width) ** 0.5
         return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
@@ -175,7 +175,9 @@ class LCADPipeline(DiffusionPipeline):
         if output_luminance == "decoded":
             results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
         else:
-            results = [merge_chroma(own[None], rgb_to_lab(rgb)[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+            results = [
+                merge_chroma(own[None], rgb_to_lab(rgb)[None])[0] for rgb, own in zip(decoded, luminances, strict=True)
+            ]
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results if output_type == "pt" else [to_image(rgb) for rgb in results])
 

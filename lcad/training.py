@@ -46,11 +46,17 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     checkpoints = output / "checkpoints"
     callbacks = [
         # "last" is a checkpoint of its own: Lightning's save_last only follows the best one
-        ModelCheckpoint(checkpoints, "last", every_n_train_steps=config.checkpoint_every, save_on_train_epoch_end=False, enable_version_counter=False),
+        ModelCheckpoint(
+            checkpoints,
+            "last",
+            every_n_train_steps=config.checkpoint_every,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        ),
         ModelCheckpoint(checkpoints, "best", monitor="validation/loss", save_top_k=1, enable_version_counter=False),
         LearningRateMonitor("step"),
         ExampleGrid(output / "images"),
-    ]  # fmt: skip
+    ]
     if config.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=config.ema))
     if config.progress_bar:

@@ -53,7 +53,7 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state dict of tensors")
     if not content:
         raise CheckpointError(f"{path}: the state dict is empty; copy the file again from its source")
-    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor) or not isinstance(key, str)]
+    strangers = [str(key) for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if strangers:
         raise CheckpointError(f"{path}: entries that are not tensors: {listing(strangers)}; save the state dict alone")
     return content

@@ -25,9 +25,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
-    parser.add_argument("output", type=Path, help="folder to write: diffusers' layout, for LCADPipeline.from_pretrained")
-    parser.add_argument("--text-heads", type=int, help="attention heads of a single file's text encoder (default: as CLIP)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="type of the written weights (default: float32)")
+    parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
+    parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
     parser.add_argument(
         "--sites",
         choices=SITES,

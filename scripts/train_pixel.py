@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Stage 1: train the luminance encoder (or a base autoencoder) in pixel space.
 
-    python scripts/train_pixel.py --config configs/mini_pixel.yaml
-    python scripts/train_pixel.py --config configs/coco_stuff_pixel.yaml trainer.devices=2 trainer.strategy=ddp
-    python scripts/train_pixel.py --config configs/mini_pixel.yaml --resume last
+python scripts/train_pixel.py --config configs/mini_pixel.yaml
+python scripts/train_pixel.py --config configs/coco_stuff_pixel.yaml trainer.devices=2 trainer.strategy=ddp
+python scripts/train_pixel.py --config configs/mini_pixel.yaml --resume last
 """
 
 from lcad.command_line import run_stage

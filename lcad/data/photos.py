@@ -121,7 +121,9 @@ def _split(photos: list[Path], config: DataConfig) -> dict[str, list[Path]]:
     try:
         split_of = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as splits ({error}); expected JSON: name -> train | val | test") from error
+        raise ValueError(
+            f"{path}: cannot be read as splits ({error}); expected JSON: name -> train | val | test"
+        ) from error
     if not isinstance(split_of, dict) or not set(map(str, split_of.values())) <= set(SPLITS):
         raise ValueError(f"{path}: expected JSON: name -> {' | '.join(SPLITS)}")
     parts = {part: [photo for photo in photos if split_of.get(photo.name) == part] for part in SPLITS}

@@ -1,0 +1,45 @@
+"""A contact sheet: for each photo a row of pictures with a line of text under it."""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+MARGIN = 8
+TEXT_SIZE = 15
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of any sizes, each with a short title, and a text for the row."""
+
+    pictures: list[tuple[str, Image.Image]]
+    text: str
+
+
+def contact_sheet(rows: list[Row], tile: int = 224) -> Image.Image:
+    """Rows one below the other, each picture fitted into tile x tile pixels -> PIL RGB."""
+    font = ImageFont.load_default(TEXT_SIZE)
+    line = TEXT_SIZE + MARGIN
+    columns = max(len(row.pictures) for row in rows)
+    row_height = tile + 2 * line + MARGIN
+    sheet = Image.new("RGB", (columns * (tile + MARGIN) + MARGIN, len(rows) * row_height + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        top = MARGIN + number * row_height
+        draw.text((MARGIN, top), fit_text(row.text, sheet.width - 2 * MARGIN, font), "black", font)
+        for column, (title, picture) in enumerate(row.pictures):
+            left = MARGIN + column * (tile + MARGIN)
+            draw.text((left, top + line), fit_text(title, tile, font), "dimgray", font)
+            small = ImageOps.contain(picture.convert("RGB"), (tile, tile), Image.Resampling.LANCZOS)
+            sheet.paste(small, (left + (tile - small.width) // 2, top + 2 * line + (tile - small.height) // 2))
+    return sheet
+
+
+def fit_text(text: str, width: int, font: ImageFont.ImageFont) -> str:
+    """`text` on one line, cut with an ellipsis to `width` pixels; control characters are left out."""
+    text = "".join(c for c in text if c.isprintable())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."

@@ -1,0 +1,254 @@
+"""Colorizing a folder of photos: what is to be done, doing it in batches, and a record beside each result."""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lcad.attention_refinement import Refinement
+from lcad.captions import SCARCE_CAPTION
+from lcad.contact_sheet import Row
+from lcad.masks.files import MaskError, read_masks
+from lcad.phrases import comma_phrases
+from lcad.pipeline import LCADPipeline
+from ldm.images import ImageError, read_image, write_bytes, write_image
+
+PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+THUMBNAIL = 320  # pixels, of what is kept for the contact sheet
+TRUE_COLOR_CHROMA = 4  # spread of RGB channels (0-255) above which a photo counts as coloured
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a result, besides the photo, its caption and its masks."""
+
+    steps: int = 50
+    scheduler: str = "ddim"
+    guidance: float = 5.0
+    seed: int = 0
+    samples: int = 1
+    output_luminance: str = "input"
+    refinement: Refinement = field(default_factory=Refinement)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo, its caption ("" if it has none) and the name of its results, without suffix."""
+
+    photo: Path
+    caption: str
+    name: str
+
+
+@dataclass
+class Summary:
+    """What came of a run: photos by outcome, and one line for each problem."""
+
+    written: int = 0
+    kept: int = 0
+    failed: int = 0
+    problems: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class _Loaded:
+    job: Job
+    image: Image.Image
+    masks: Tensor | None
+    record: dict
+
+
+def list_jobs(photos: list[Path], captions: dict[str, list[str]]) -> list[Job]:
+    """Photos with their first caption; results are named after the stem, or the whole name where stems clash."""
+    stems = [photo.stem for photo in photos]
+    return [
+        Job(photo, (captions.get(photo.name) or [""])[0], photo.stem if stems.count(photo.stem) == 1 else photo.name)
+        for photo in photos
+    ]
+
+
+class FolderRun:
+    """Colorizes jobs with one pipeline into one output folder.
+
+    A photo that cannot be done is reported and the others go on. A result that exists is kept if its record
+    says it was made from the same photo with the same settings, and is never overwritten unless asked.
+    """
+
+    def __init__(
+        self,
+        pipeline: LCADPipeline,
+        settings: Settings,
+        output: Path,
+        masks: Path | None = None,
+        model: str = "",
+        overwrite: bool = False,
+        report: Callable[[str], None] = print,
+    ):
+        self.pipeline, self.settings, self.output = pipeline, settings, output
+        self.masks, self.model, self.overwrite, self.report = masks, model, overwrite, report
+        self.summary = Summary()
+
+    def run(self, jobs: list[Job], batch_size: int = 4, progress: Callable[[Iterable], Iterable] = iter) -> Summary:
+        """Do all jobs, in batches of photos that come to the same model size."""
+        for batch in progress(list(self._batches(jobs, batch_size))):
+            loaded = [item for item in map(self._load, batch) if item is not None]
+            if loaded:
+                self._colorize(loaded)
+        return self.summary
+
+    def _batches(self, jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
+        def model_size(job: Job) -> tuple[int, int]:
+            try:
+                with Image.open(job.photo) as image:  # the header only
+                    width, height = image.size
+                    if image.getexif().get(0x0112, 1) >= 5:  # stored on its side
+                        width, height = height, width
+                return self.pipeline.model_size(height, width)
+            except Exception:  # reported when the photo is read in full
+                return (0, 0)
+
+        for _, group in groupby(sorted(jobs, key=model_size), key=model_size):
+            same_size = list(group)
+            for start in range(0, len(same_size), batch_size):
+                yield same_size[start : start + batch_size]
+
+    def _load(self, job: Job) -> _Loaded | None:
+        """Read a job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
+        try:
+            image = read_image(job.photo)
+            photo_hash = hashlib.sha256(job.photo.read_bytes()).hexdigest()
+        except (ImageError, OSError) as error:
+            return self._fail(str(error))
+        masks = self._read_masks(job, image)
+        record = self._record(job, image, masks, photo_hash)
+        if self.overwrite or not self._path(job, 0).exists():
+            return _Loaded(job, image, masks, record)
+        if self._was_made_by(job, record):
+            self.summary.kept += 1
+            self._add_row(job, image, [read_image(self._path(job, k)) for k in range(self.settings.samples)])
+            return None
+        return self._fail(
+            f"{self._path(job, 0)}: exists already and was made differently; choose another --output or --overwrite"
+        )
+
+    def _read_masks(self, job: Job, image: Image.Image) -> Tensor | None:
+        if self.masks is None:
+            return None
+        try:
+            phrases = comma_phrases(job.caption, self.pipeline.tokenizer)
+            return read_masks(self.masks, job.photo, (image.height, image.width), len(phrases))
+        except MaskError as error:
+            self._problem(f"{error}; {job.photo.name} is colorized without masks")
+            return None
+
+    def _colorize(self, batch: list[_Loaded]) -> None:
+        settings = self.settings
+        results: list[list[Image.Image]] = [[] for _ in batch]
+        started = time.perf_counter()
+        for k in range(settings.samples):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                images = self.pipeline(
+                    [item.image for item in batch],
+                    [item.job.caption for item in batch],
+                    [item.masks for item in batch],
+                    num_inference_steps=settings.steps,
+                    guidance_scale=settings.guidance,
+                    generator=[torch.Generator().manual_seed(settings.seed + k) for _ in batch],
+                    refinement=settings.refinement,
+                    output_luminance=settings.output_luminance,
+                ).images
+            if k == 0:
+                for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
+                    self.report(f"note: {message}")
+            for own, image in zip(results, images, strict=True):
+                own.append(image)
+        seconds = round((time.perf_counter() - started) / len(batch), 2)
+        for item, images in zip(batch, results, strict=True):
+            try:
+                for k, image in enumerate(images):
+                    write_image(self._path(item.job, k), image)
+                record = json.dumps(item.record | {"seconds": seconds}, indent=2, ensure_ascii=False)
+                write_bytes(self._record_path(item.job), record.encode())
+            except OSError as error:
+                self._fail(f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
+                continue
+            self.summary.written += 1
+            self._add_row(item.job, item.image, images)
+
+    def _record(self, job: Job, image: Image.Image, masks: Tensor | None, photo_hash: str) -> dict:
+        """Everything needed to repeat a result."""
+        settings = asdict(self.settings)
+        phrases = [phrase.text for phrase in comma_phrases(job.caption, self.pipeline.tokenizer)]
+        used = [] if masks is None else [phrases[i] for i, mask in enumerate(masks) if mask.any()]
+        return {
+            "photo": str(job.photo),
+            "photo_sha256": photo_hash,
+            "size": [image.width, image.height],
+            "caption": job.caption or SCARCE_CAPTION,
+            "masked_phrases": used,
+            "masks_sha256": None if masks is None else hashlib.sha256(masks.numpy().tobytes()).hexdigest(),
+            "settings": settings,
+            "model": self.model,
+            "model_sha256": self.model_hash,
+            "device": str(self.pipeline.device),
+            "dtype": str(self.pipeline.unet.dtype).removeprefix("torch."),
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 over the checkpoint folder's weight files, computed once."""
+        if not hasattr(self, "_model_hash"):
+            digest = hashlib.sha256()
+            for file in sorted(Path(self.model).glob("*/*.safetensors")) if self.model else []:
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+            self._model_hash = digest.hexdigest()
+        return self._model_hash
+
+    def _was_made_by(self, job: Job, record: dict) -> bool:
+        paths = [self._path(job, k) for k in range(self.settings.samples)]
+        try:
+            old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        decisive = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")
+        return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in decisive)
+
+    def _path(self, job: Job, sample: int) -> Path:
+        return self.output / (f"{job.name}.png" if self.settings.samples == 1 else f"{job.name}_{sample}.png")
+
+    def _record_path(self, job: Job) -> Path:
+        return self.output / f"{job.name}.json"
+
+    def _add_row(self, job: Job, photo: Image.Image, results: list[Image.Image]) -> None:
+        grey = photo.convert("L")
+        pictures = [
+            ("grey", grey),
+            *((f"colorized {k}" if k else "colorized", image) for k, image in enumerate(results)),
+        ]
+        pixels = np.asarray(photo.resize((32, 32)), dtype=np.int16)
+        if np.ptp(pixels, axis=2).mean() > TRUE_COLOR_CHROMA:
+            pictures.append(("as given", photo))
+        for _, picture in pictures:
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        self.summary.rows.append(Row(pictures, f"{job.photo.name}: {job.caption or SCARCE_CAPTION}"))
+
+    def _problem(self, message: str) -> None:
+        self.summary.problems.append(" ".join(message.split()))
+
+    def _fail(self, message: str) -> None:
+        self.summary.failed += 1
+        self._problem(message)

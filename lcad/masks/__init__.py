@@ -1,0 +1,1 @@
+"""Instance masks: where they come from."""

@@ -1,0 +1,92 @@
+"""Instance masks from files: `<folder>/<photo's stem>/<i>_<anything>.png|npy`, i-th phrase of the caption."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ldm.images import ImageError, read_image
+
+MASK_SUFFIXES = (".png", ".npy")
+
+
+class MaskError(ValueError):
+    """Masks that cannot be used; the message is one line."""
+
+
+def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -> Tensor | None:
+    """The masks of one photo.
+
+    The number before the first `_` of a file name, from 0, is the phrase the mask belongs to. If those
+    numbers are not distinct, as in the release (`1_0.npy, 1_2.npy`: the photo's number first), the sorted
+    order of the files is taken instead.
+
+    Args:
+        folder: holds a subfolder for each photo.
+        size: (H, W) of the photo in pixels.
+        phrases: how many phrases the caption has.
+
+    Returns:
+        (phrases, H, W) float in [0, 1], zero for phrases without a mask; None if there is no subfolder.
+
+    Raises:
+        MaskError: a mask that is unreadable, empty, of another size, or of a phrase the caption does not have.
+    """
+    place = folder / photo.stem
+    if not place.is_dir():
+        return None
+    files = sorted((f for f in place.iterdir() if f.suffix.lower() in MASK_SUFFIXES), key=_natural)
+    if not files:
+        return None
+    numbers = [re.match(r"(\d+)(?=[_.])", file.name) for file in files]
+    indices = [int(number.group()) if number else -1 for number in numbers]
+    if len(set(indices)) < len(indices):
+        indices = list(range(len(files)))
+    masks = torch.zeros(phrases, *size)
+    for index, file in zip(indices, files, strict=True):
+        if not 0 <= index < phrases:
+            raise MaskError(
+                f"{file}: is for phrase {index}, but the caption has the comma-separated phrases 0 to {phrases - 1}; "
+                "name masks <i>_<anything>, counting from 0"
+            )
+        masks[index] = _read_mask(file, size)
+    return masks
+
+
+def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
+    if file.suffix.lower() == ".npy":
+        try:
+            values = np.load(file, allow_pickle=False, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise MaskError(f"{file}: not an array of numbers ({error})") from error
+        if values.dtype.kind not in "biuf":
+            raise MaskError(f"{file}: holds {values.dtype}, expected bool or numbers")
+    else:
+        try:
+            values = np.asarray(read_image(file).convert("L"))
+        except ImageError as error:
+            raise MaskError(str(error)) from error
+    if values.shape != size:
+        shape = "x".join(map(str, values.shape[::-1]))
+        raise MaskError(f"{file}: is {shape}, but the photo is {size[1]}x{size[0]}; save the mask at the photo's size")
+    mask = torch.from_numpy(np.array(values, dtype=np.float32))
+    peak = mask.max()
+    if not torch.isfinite(mask).all() or mask.min() < 0 or peak <= 0:
+        raise MaskError(f"{file}: the mask is empty or has negative values; mark the object with 1 (or 255)")
+    return mask / (255 if peak > 1 else 1)
+
+
+def save_masks(folder: Path, stem: str, masks: Tensor, names: list[str]) -> None:
+    """Write (phrases, H, W) in [0, 1] as PNGs that `read_masks` reads."""
+    place = folder / stem
+    place.mkdir(parents=True, exist_ok=True)
+    for index, (mask, name) in enumerate(zip(masks, names, strict=True)):
+        safe = re.sub(r"\W+", "_", name).strip("_")[:40]
+        Image.fromarray((mask * 255).round().byte().numpy()).save(place / f"{index}_{safe}.png")
+
+
+def _natural(path: Path) -> list:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Colorize photographs from captions.
+
+    python scripts/sample.py                                     # the bundled examples with the bundled mini model
+    python scripts/sample.py --input photo.jpg --caption "a woman in a red coat"
+    python scripts/sample.py --input my_photos/ --captions my_photos/captions.json --output coloured/
+    python scripts/sample.py --input cups/ --masks masks/ --model checkpoints/lcad
+
+Results, a JSON record beside each, and contact_sheet.png are written to the output folder.
+Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lcad.attention_refinement import MODES
+from lcad.command_line import reporting
+from ldm.schedulers import SCHEDULERS
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "data" / "examples"
+SHEET_ROWS = 40  # photos on the contact sheet
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add(
+        "--model",
+        default=str(ROOT / "checkpoints" / "mini"),
+        help="checkpoint folder or hub id (default: the mini model)",
+    )
+    add("--input", type=Path, help="a photo or a folder of photos (default: the bundled examples)")
+    add("--captions", type=Path, help="caption file (default: looked for beside the photos, see data/README.md)")
+    add("--caption", help="one caption for all photos")
+    add(
+        "--masks",
+        type=Path,
+        help="folder of instance masks: <photo's stem>/<i>_<anything>.png, i-th phrase of the caption",
+    )
+    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add("--steps", type=int, default=50, help="sampling steps (default: 50)")
+    add("--scheduler", default="ddim", choices=list(SCHEDULERS))
+    add("--guidance", type=float, default=5.0, help="classifier-free guidance; 1 is none (default: 5)")
+    add("--seed", type=int, default=0)
+    add("--num-samples", type=int, default=1, help="different colorizations of each photo")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    add("--batch-size", type=int, default=4)
+    add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
+    add(
+        "--refinement",
+        default="one_pass",
+        choices=["none", *MODES],
+        help="instance-aware sampling, where there are masks",
+    )
+    add("--strength", type=float, help="strength of instance-aware sampling")
+    add("--overwrite", action="store_true", help="replace results that were made with other settings")
+    args = parser.parse_args(argv)
+    for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
+    return args
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+    from tqdm import tqdm
+
+    from lcad.attention_refinement import Refinement
+    from lcad.captions import read_captions
+    from lcad.contact_sheet import contact_sheet
+    from lcad.folder_run import FolderRun, Settings, list_jobs
+    from lcad.pipeline import LCADPipeline
+    from ldm.images import list_images, write_image
+    from ldm.schedulers import build_scheduler
+
+    if args.input is None:
+        args.input, args.masks = EXAMPLES / "images", args.masks or EXAMPLES / "masks"
+    if args.masks is not None and not args.masks.is_dir():
+        raise FileNotFoundError(f"{args.masks}: no such folder of masks")
+    photos = list_images(args.input)
+    captions = read_captions(photos[0].parent, args.captions)
+    absent = sorted(captions.keys() - {p.name for p in photos}) if args.input.is_dir() else []
+    if args.caption is not None:
+        captions = {photo.name: [args.caption] for photo in photos}
+
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(args.device)
+    pipeline.scheduler = build_scheduler(args.scheduler)
+    pipeline.set_progress_bar_config(leave=False, disable=len(photos) > args.batch_size)
+
+    refinement = None
+    if args.refinement != "none":
+        strength = {} if args.strength is None else {"strength": args.strength}
+        refinement = Refinement(mode=args.refinement, **strength)
+    settings = Settings(
+        args.steps, args.scheduler, args.guidance, args.seed, args.num_samples, args.output_luminance, refinement
+    )
+    runner = FolderRun(pipeline, settings, args.output, args.masks, args.model, args.overwrite, report=tqdm.write)
+    for name in absent:
+        runner.summary.problems.append(f"captions name {name!r}, which is not in {photos[0].parent}")
+    summary = runner.run(list_jobs(photos, captions), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
+
+    if summary.rows:
+        write_image(args.output / "contact_sheet.png", contact_sheet(summary.rows[:SHEET_ROWS]))
+    print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {args.output}")
+    if len(summary.rows) > SHEET_ROWS:
+        print(f"contact_sheet.png shows the first {SHEET_ROWS} of {len(summary.rows)} photos")
+    for problem in summary.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    return 1 if summary.problems else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
