@@ -17,6 +17,7 @@ setup(
         "pytorch-lightning>=2.6,<3",
         "diffusers>=0.35,<1",
         "transformers>=5,<6",
+        "accelerate>=1.0",
         "huggingface_hub",
         "safetensors",
         "open_clip_torch>=2.24,<4",

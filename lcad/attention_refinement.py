@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from lcad.phrases import Phrase
-from ldm.attention import cross_attention_logits
+from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, attention_logits
 from ldm.guidance import Denoiser
 
 NORMALIZATIONS = ("element", "mean")
@@ -26,7 +26,9 @@ class Refinement:
     Attributes:
         strength: lambda in Algorithm 1; with `element`, the most a logit can move in one step.
         normalization: `element`: the gradient of each element's own loss. `mean`: of the loss averaged over a
-            phrase's heads, pixels and tokens, as in the release, which moves logits by next to nothing.
+            phrase's heads, pixels and tokens, as in the release, which moves logits by next to nothing. With
+            `two_pass` this is the release to the last detail: it replays the self-attention logits of the first
+            pass too (its attention class is shared), where Algorithm 1 replays cross-attention alone.
         mode: `two_pass` is Algorithm 1: one pass collects all layers' logits, a second replays them refined.
             `one_pass`: each layer refines its own logits as it goes, at about half the cost.
         start, end: the part of the sampling steps that is refined; 0 is pure noise, 1 the finished photo.
@@ -116,8 +118,10 @@ def refined(
         return logits - refinement.strength * targets.gradient(logits, refinement.normalization)
 
     def one_pass(x: Tensor, t: Tensor) -> Tensor:
-        with cross_attention_logits(unet, lambda _name, logits: step(logits), rows):
+        with attention_logits(unet, lambda _name, logits: step(logits), rows):
             return predict(x, t)
+
+    kinds = (CROSS_ATTENTION, SELF_ATTENTION) if refinement.normalization == "mean" else (CROSS_ATTENTION,)
 
     def two_pass(x: Tensor, t: Tensor) -> Tensor:
         collected: dict[str, Tensor] = {}
@@ -126,9 +130,13 @@ def refined(
             collected[name] = logits
             return logits
 
-        with cross_attention_logits(unet, collect, rows):
+        def replay(name: str, _logits: Tensor) -> Tensor:
+            logits = collected.pop(name)
+            return step(logits) if name.endswith(CROSS_ATTENTION) else logits
+
+        with attention_logits(unet, collect, rows, kinds):
             predict(x[:rows], t)
-        with cross_attention_logits(unet, lambda name, _logits: step(collected.pop(name)), rows):
+        with attention_logits(unet, replay, rows, kinds):
             return predict(x, t)
 
     return one_pass if refinement.mode == "one_pass" else two_pass

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lcad.color import HINT_SCALES
 from lcad.extended_conv import ExtendedUNet
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
@@ -121,6 +122,8 @@ def convert(
         ValueError: arguments that do not fit.
     """
     path = Path(source)
+    if hint_scale is not None and hint_scale not in HINT_SCALES:
+        raise ValueError(f"unknown hint scale {hint_scale!r}; allowed: {', '.join(HINT_SCALES)}")
     weights = _read_folder(path, text_heads) if path.is_dir() else _read_file(path, text_heads)
     vae = _build(partial(build_autoencoder, sample_size=image_size), weights.vae, dtype)
     untrained = []

@@ -93,6 +93,21 @@ class ExtendedUNet(UNet2DConditionModel):
                 for j, resnet in enumerate(block.resnets):
                     self._extend(resnet, "conv1", f"down_blocks.{i}.resnets.{j}.conv1")
 
+    @classmethod
+    def extract_init_dict(cls, config_dict: dict, **kwargs):
+        """Leave out what a saved config holds of the base class: its defaults, which this class does not change.
+
+        Raises:
+            ValueError: a base setting this class cannot have (a UNet of another architecture).
+        """
+        own = inspect.signature(cls.__init__).parameters
+        base = {k: v for k, v in inspect.signature(UNet2DConditionModel.__init__).parameters.items() if k not in own}
+        foreign = {k: v for k, v in config_dict.items() if k in base and _plain(v) != _plain(base[k].default)}
+        if foreign:
+            raise ValueError(f"a UNet of another architecture: {foreign}; Stable Diffusion 1.x is supported")
+        kept = {k: v for k, v in config_dict.items() if k not in base}
+        return super().extract_init_dict(kept, **kwargs)
+
     def _extend(self, owner: nn.Module, attribute: str, site: str) -> None:
         channels = self.config.luminance_channels
         setattr(owner, attribute, ExtendedConv2d(getattr(owner, attribute), channels))
@@ -158,3 +173,8 @@ class ExtendedUNet(UNet2DConditionModel):
             return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
 
         self.enable_gradient_checkpointing(run)
+
+
+def _plain(value: object) -> object:
+    """JSON has no tuples."""
+    return list(value) if isinstance(value, tuple) else value

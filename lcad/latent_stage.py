@@ -4,6 +4,7 @@ Shapes: latents (B, C, h, w); luminance (B, C_l, h, w), the deepest luminance fe
 """
 
 import fnmatch
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import luminance_to_hint, rgb_to_luminance
 from lcad.config import LatentConfig, TrainerConfig
+from lcad.data.cache import CachedDataset, open_cache
+from lcad.data.photos import PhotoDataset
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import posterior
@@ -61,13 +64,17 @@ class LatentStage(pl.LightningModule):
 
     @torch.no_grad()
     def prepare(self, batch: dict) -> dict[str, Tensor]:
-        """What does not change in stage 2: {"moments": (B, 2 C, h, w), "luminance": (B, C_l, h, w)}."""
+        """What does not change in stage 2: `moments` (B, 2 C, h, w) and, where used, `luminance` (B, C_l, h, w)."""
         rgb = batch["image"]
-        luminance = None
+        fixed = {"moments": posterior(self.vae, rgb * 2 - 1).parameters}
         if self.unet.site_names:
             hint = luminance_to_hint(rgb_to_luminance(rgb), self.pipeline.config.hint_scale)
-            luminance = self.luminance_encoder(hint)[-1]
-        return {"moments": posterior(self.vae, rgb * 2 - 1).parameters, "luminance": luminance}
+            fixed["luminance"] = self.luminance_encoder(hint)[-1]
+        return fixed
+
+    def training_data(self, photos: PhotoDataset) -> PhotoDataset | CachedDataset:
+        """The photos, or what the cache has of them."""
+        return photos if self.config.cache is None else open_cache(self, photos, Path(self.config.cache))
 
     def predict_loss(self, z: Tensor, luminance: Tensor | None, text: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Eq. (6) for given time steps t (B,) and noise like z -> the mean squared error, a scalar."""
@@ -88,7 +95,7 @@ class LatentStage(pl.LightningModule):
         steps = self.schedule.config.num_train_timesteps
         t = torch.randint(0, steps, (len(z),), generator=generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
-        return self.predict_loss(z, fixed["luminance"], text, t, draw())
+        return self.predict_loss(z, fixed.get("luminance"), text, t, draw())
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):

@@ -10,6 +10,7 @@ from torch import Tensor
 from lcad.artifact_loss import artifact_loss
 from lcad.color import luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
 from lcad.config import PixelConfig, TrainerConfig
+from lcad.data.photos import PhotoDataset
 from lcad.guided_decoder import guided_decode
 from lcad.metrics import colorfulness, psnr
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
@@ -44,6 +45,10 @@ class PixelStage(pl.LightningModule):
         if trainer_config.gradient_checkpointing:
             (self.vae if config.train == "autoencoder" else self.luminance_encoder).enable_gradient_checkpointing()
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
+
+    def training_data(self, photos: PhotoDataset) -> PhotoDataset:
+        """The photos as they are: nothing is cached in stage 1."""
+        return photos
 
     def hint(self, rgb: Tensor) -> Tensor:
         """rgb in [0, 1] -> hint."""

@@ -79,7 +79,7 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
         limit_val_batches=config.validation_batches,
         num_sanity_val_steps=0,
         log_every_n_steps=config.log_every,
-        logger=logger(output, name="logs", version=""),
+        logger=logger(output, name="logs"),  # a folder version_<n> for each start: a resume keeps the earlier curve
         callbacks=callbacks,
         enable_progress_bar=config.progress_bar,
         enable_model_summary=config.progress_bar,
@@ -113,15 +113,16 @@ def train(config: StageConfig, stage_class: type[pl.LightningModule], stage_conf
     output = Path(config.output)
     checkpoint = resume_path(resume, output)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*LightningWarning.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
     photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed)
-    data = PhotoModule(
-        photos["train"], photos["val"], config.trainer.batch_size, config.data.workers, config.trainer.seed
-    )
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)
+    options = config.trainer
+    data = PhotoModule(
+        stage.training_data(photos["train"]), photos["val"], options.batch_size, config.data.workers, options.seed
+    )
     trainer = build_trainer(config.trainer, output)
     trainer.fit(stage, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")

@@ -1,6 +1,6 @@
-"""Access to the cross-attention logits of a diffusers UNet, for the length of a `with` block.
+"""Access to the attention logits of a diffusers UNet, for the length of a `with` block.
 
-Shapes: B rows, M heads, P pixels (h * w of the layer), T tokens.
+Shapes: B rows, M heads, P pixels (h * w of the layer), T tokens (the layer's own pixels in self-attention).
 """
 
 from collections.abc import Callable, Iterator
@@ -16,8 +16,12 @@ LogitTransform = Callable[[str, Tensor], Tensor]
 """(layer name, logits (B, M, P, T) before softmax) -> logits to go on with."""
 
 
-class CrossAttentionProcessor:
-    """Cross-attention that shows the logits of its first `rows` rows to `transform`.
+CROSS_ATTENTION, SELF_ATTENTION = "attn2", "attn1"
+"""How diffusers calls the two kinds of layers of a transformer block."""
+
+
+class ShowingProcessor:
+    """Attention that shows the logits of its first `rows` rows to `transform`.
 
     The other rows (the unconditional half) take the fused path and are never seen.
     """
@@ -25,7 +29,11 @@ class CrossAttentionProcessor:
     def __init__(self, name: str, transform: LogitTransform, rows: int):
         self.name, self.transform, self.rows = name, transform, rows
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_) -> Tensor:
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_
+    ) -> Tensor:
+        if encoder_hidden_states is None:
+            encoder_hidden_states = hidden_states
         query, key, value = (  # (B, M, P, d), (B, M, T, d), (B, M, T, d)
             layer.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for layer in (
@@ -45,16 +53,18 @@ class CrossAttentionProcessor:
 
 
 @contextmanager
-def cross_attention_logits(unet: UNet2DConditionModel, transform: LogitTransform, rows: int) -> Iterator[None]:
-    """Route every cross-attention layer's logits of rows [0, rows) through `transform`.
+def attention_logits(
+    unet: UNet2DConditionModel, transform: LogitTransform, rows: int, kinds: tuple[str, ...] = (CROSS_ATTENTION,)
+) -> Iterator[None]:
+    """Route the logits of rows [0, rows) of every attention layer of these kinds through `transform`.
 
     The processors that were there before are put back on leaving, on exceptions too.
     """
-    layers = {name: module for name, module in unet.named_modules() if name.endswith("attn2")}
+    layers = {name: module for name, module in unet.named_modules() if name.endswith(kinds)}
     before = {name: module.processor for name, module in layers.items()}
     try:
         for name, module in layers.items():
-            module.set_processor(CrossAttentionProcessor(name, transform, rows))
+            module.set_processor(ShowingProcessor(name, transform, rows))
         yield
     finally:
         for name, module in layers.items():

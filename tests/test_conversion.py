@@ -389,6 +389,13 @@ def test_text_heads_have_to_divide_the_hidden_size(tmp_path, mini):
         convert(path, text_heads=5)
 
 
+def test_hint_scale_is_a_named_property(tmp_path, mini):
+    path = write(tmp_path / "w.safetensors", mini)
+    assert convert(path, hint_scale="unit").pipeline.config.hint_scale == "unit"
+    with pytest.raises(ValueError, match="'half'; allowed: unit, release"):
+        convert(path, hint_scale="half")
+
+
 @pytest.fixture
 def sd_folder(tmp_path) -> Path:
     """A small Stable Diffusion 1.x folder, as diffusers and transformers write it."""

@@ -48,14 +48,22 @@ class PhotoDataset(Dataset):
 
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
         """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1)."""
-        rng = np.random.default_rng((self.seed, int(key)))
-        index = int(key) % len(self)
-        caption = self.sampler(self.captions.get(self.photos[index].name, []), rng)
-        mirrored = bool(self.flip and rng.random() < 0.5)
-        image = crop_square(self._read(index), self.size, rng if self.crop == "random" else None)
+        index, caption, mirrored, rng = self.draw(key)
+        image = self.square(index, rng)
         if mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return {"image": to_tensor(image), "caption": caption, "index": index, "mirrored": int(mirrored)}
+
+    def draw(self, key: int) -> tuple[int, str, bool, np.random.Generator]:
+        """What a key stands for: index of the photo, caption, mirrored or not, and the generator for the crop."""
+        rng = np.random.default_rng((self.seed, int(key)))
+        index = int(key) % len(self)
+        caption = self.sampler(self.captions.get(self.photos[index].name, []), rng)
+        return index, caption, bool(self.flip and rng.random() < 0.5), rng
+
+    def square(self, index: int, rng: np.random.Generator | None = None) -> Image.Image:
+        """The photo cut to S x S, RGB."""
+        return crop_square(self._read(index), self.size, rng if self.crop == "random" else None)
 
     def _read(self, index: int) -> Image.Image:
         """The photo, or with a warning the next readable one: one bad file does not end a long run."""

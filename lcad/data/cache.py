@@ -1,0 +1,112 @@
+"""A cache of what does not change in stage 2: latents, the deepest luminance feature, text embeddings.
+
+Shapes: N photos, each as it is and mirrored; moments (2, N, 2 C, h, w), luminance (2, N, C_l, h, w),
+text (captions, 77, D); float16 on disk, read as float32 through memory maps.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from lcad.captions import SCARCE_CAPTION
+from lcad.data.photos import PhotoDataset
+from ldm.images import to_tensor
+from ldm.text_encoder import encode_captions
+
+BATCH = 16
+
+
+class CachedDataset(Dataset):
+    """The items of a `PhotoDataset` with cached tensors in place of the image: same keys, same draws."""
+
+    def __init__(self, photos: PhotoDataset, folder: Path):
+        self.photos = photos
+        self.arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
+        listed = folder / "captions.json"
+        self.caption_rows = {c: i for i, c in enumerate(json.loads(listed.read_text()))} if listed.is_file() else {}
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
+        """-> moments, luminance (if the UNet takes it), and text (if frozen) or else caption; index, mirrored."""
+        index, caption, mirrored, _ = self.photos.draw(key)
+        item: dict = {"caption": caption, "index": index, "mirrored": int(mirrored)}
+        for name, array in self.arrays.items():
+            row = array[self.caption_rows[caption]] if name == "text" else array[int(mirrored), index]
+            item[name] = torch.from_numpy(row.astype(np.float32))
+        return item
+
+
+@torch.no_grad()
+def open_cache(stage, photos: PhotoDataset, folder: Path) -> CachedDataset:
+    """Open the cache for these photos and these frozen weights, building it first if it is not there.
+
+    Args:
+        stage: a `LatentStage`, on the device to build with.
+        folder: holds one subfolder for each combination of photos and weights.
+
+    Raises:
+        ValueError: photos with random crops, which have no fixed latents.
+    """
+    if photos.crop != "center":
+        raise ValueError(f"latent.cache needs data.crop=center, got {photos.crop}; random crops have no fixed latents")
+    place = folder / _fingerprint(stage, photos)
+    if not place.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder, prefix=f"{place.name}.partial."))
+        _write_images(stage, photos, partial)
+        if not stage.text_trained:
+            _write_text(stage, photos, partial)
+        try:
+            partial.rename(place)
+        except OSError:  # another device has finished the same cache
+            shutil.rmtree(partial)
+    return CachedDataset(photos, place)
+
+
+def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
+    arrays: dict[str, np.memmap] = {}
+    for start in tqdm(range(0, len(photos), BATCH), "caching latents", unit="batch", mininterval=5):
+        rows = range(start, min(start + BATCH, len(photos)))
+        images = torch.stack([to_tensor(photos.square(index)) for index in rows]).to(stage.device)
+        for mirrored in (0, 1) if photos.flip else (0,):
+            fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
+            for name, value in fixed.items():
+                if name not in arrays:
+                    shape = (2 if photos.flip else 1, len(photos), *value.shape[1:])
+                    arrays[name] = open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+                arrays[name][mirrored, start : start + len(value)] = value.float().cpu().numpy()
+
+
+def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
+    names = (photo.name for photo in photos.photos)
+    captions = sorted({"", SCARCE_CAPTION}.union(*(photos.captions.get(name, ()) for name in names)))
+    text = None
+    for start in tqdm(range(0, len(captions), BATCH), "caching text", unit="batch", mininterval=5):
+        rows = encode_captions(stage.pipeline.tokenizer, stage.text_encoder, captions[start : start + BATCH])
+        if text is None:
+            text = open_memmap(folder / "text.npy", "w+", np.float16, (len(captions), *rows.shape[1:]))
+        text[start : start + len(rows)] = rows.float().cpu().numpy()
+    (folder / "captions.json").write_text(json.dumps(captions))
+
+
+def _fingerprint(stage, photos: PhotoDataset) -> str:
+    digest = hashlib.sha256()
+    listed = [[photo.name, photo.stat().st_size, photos.captions.get(photo.name)] for photo in photos.photos]
+    described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
+    digest.update(json.dumps([described, stage.pipeline.config.hint_scale]).encode())
+    frozen: list[nn.Module] = [stage.vae, stage.luminance_encoder]
+    for module in frozen if stage.text_trained else [*frozen, stage.text_encoder]:
+        for value in module.state_dict().values():
+            digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Time what this project adds to the bare UNet: guidance, instance-aware sampling, a photo, a training step.
+
+    python scripts/benchmark.py                              # full size (Stable Diffusion 1.5), random weights
+    python scripts/benchmark.py --model checkpoints/mini     # a checkpoint at its own size
+    python scripts/benchmark.py --json benchmark.json --repeats 7
+
+All steps of one comparison are run in turn, --repeats times, and the medians are compared: run it on an
+otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at batch 1.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from tqdm import tqdm
+
+from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
+from lcad.builder import build_pipeline
+from lcad.command_line import reporting
+from lcad.config import LatentConfig, ModelConfig, TrainerConfig
+from lcad.latent_stage import LatentStage
+from lcad.phrases import comma_phrases
+from lcad.pipeline import LCADPipeline
+from ldm.autoencoder import latent_stride
+from ldm.guidance import guided
+from ldm.images import to_image
+
+CAPTION = "the red cup, the blue cup, the yellow cup"
+
+
+def median_times(actions: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Run all actions in turn, once to warm up and `repeats` times for the clock -> median seconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in tqdm(range(repeats + 1), ", ".join(actions), leave=False):
+        for name, action in actions.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            action()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@torch.no_grad()
+def time_steps(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
+    """Seconds of one sampling step: bare UNet at batch 2, guided, instance-aware in both modes."""
+    unet, device, dtype = pipeline.unet, pipeline.device, pipeline.unet.dtype
+    side = pipeline.config.image_size // latent_stride(pipeline.vae)
+    x = torch.randn(1, pipeline.vae.config.latent_channels, side, side).to(device, dtype)
+    text = torch.randn(2, 77, unet.config.cross_attention_dim).to(device, dtype)
+    luminance = torch.randn(2, unet.config.luminance_channels, side, side).to(device, dtype)
+    responses = unet.luminance_responses(luminance)
+    phrases = comma_phrases(CAPTION, pipeline.tokenizer)
+    masks = (torch.rand(len(phrases), pipeline.config.image_size, pipeline.config.image_size) > 0.5).float()
+    targets = LogitTargets([InstanceMasks(phrases, masks)], (side, side), unet.config.attention_head_dim)
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(50, device=device)
+    t, both = scheduler.timesteps[25], torch.cat([x, x])
+
+    def predict(x, t):
+        return unet(x, t, text[: len(x)], {site: r[: len(x)] for site, r in responses.items()}).sample
+
+    def step(denoise):
+        return lambda: scheduler.step(denoise(x, t), t, x)
+
+    def instance_aware(mode):
+        return step(guided(refined(predict, unet, targets, 1, Refinement(mode=mode)), 5.0))
+
+    return median_times(
+        {
+            "unet_batch_2": lambda: UNet2DConditionModel.forward(unet, both, t, text),
+            "guided_step": step(guided(predict, 5.0)),
+            "one_pass_step": instance_aware("one_pass"),
+            "two_pass_step": instance_aware("two_pass"),
+        },
+        repeats,
+        device,
+    )
+
+
+def time_photo(pipeline: LCADPipeline, steps: int) -> dict[str, float]:
+    """Seconds of one whole photo, from picture to picture."""
+    size = pipeline.config.image_size
+    photo = to_image(torch.rand(3, size, size))
+    pipeline.set_progress_bar_config(leave=False)
+    return median_times({"photo": lambda: pipeline(photo, CAPTION, num_inference_steps=steps)}, 1, pipeline.device)
+
+
+def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
+    """Seconds of stage 2's loss + backward from cached inputs, and of the bare UNet's forward + backward, batch 1.
+
+    The bare UNet trains what stage 2 trains and its first convolution, so that both backward passes go
+    through the whole depth; `unet_all_trained` trains everything.
+    """
+    stage = LatentStage(pipeline, LatentConfig(), TrainerConfig())
+    unet, device = pipeline.unet, pipeline.device
+    side = pipeline.config.image_size // latent_stride(pipeline.vae)
+    channels = pipeline.vae.config.latent_channels
+    batch = {
+        "moments": torch.randn(1, 2 * channels, side, side, device=device),
+        "luminance": torch.randn(1, unet.config.luminance_channels, side, side, device=device),
+        "text": torch.randn(1, 77, unet.config.cross_attention_dim, device=device),
+        "caption": [CAPTION],
+    }
+    x, t = torch.randn(1, channels, side, side, device=device), torch.tensor([500], device=device)
+    trained = [p for p in unet.parameters() if p.requires_grad]
+    generator = torch.Generator().manual_seed(0)
+
+    def backward(loss):
+        loss.backward()
+        unet.zero_grad(set_to_none=True)
+
+    def bare():
+        backward(UNet2DConditionModel.forward(unet, x, t, batch["text"]).sample.square().mean())
+
+    def bare_same_depth():
+        unet.conv_in.weight.requires_grad_(True)
+        bare()
+        unet.conv_in.weight.requires_grad_(False)
+
+    def bare_all_trained():
+        unet.requires_grad_(True)
+        bare()
+        unet.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+    return median_times(
+        {
+            "unet_forward_backward": bare_same_depth,
+            "unet_all_trained": bare_all_trained,
+            "training_step": lambda: backward(stage._loss(batch, generator)),
+        },
+        repeats,
+        device,
+    )
+
+
+def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, float]]:
+    """Rows of (name, seconds, ratio to its yardstick)."""
+    yardsticks = {
+        "training_step": seconds["unet_forward_backward"],
+        "unet_all_trained": seconds["unet_forward_backward"],
+    }
+    yardsticks |= {"unet_forward_backward": seconds["unet_forward_backward"], "photo": steps * seconds["unet_batch_2"]}
+    return [(name, value, value / yardsticks.get(name, seconds["unet_batch_2"])) for name, value in seconds.items()]
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.model is None:
+        pipeline = build_pipeline(ModelConfig())
+    else:
+        pipeline = LCADPipeline.from_pretrained(args.model)
+    pipeline = pipeline.to(args.device)
+    pipeline.vae.requires_grad_(False)
+    seconds = time_steps(pipeline, args.repeats)
+    if args.photo_steps:
+        seconds |= time_photo(pipeline, args.photo_steps)
+    seconds |= time_training(pipeline, args.repeats)
+    rows = report(seconds, args.photo_steps)
+    print(
+        f"{args.model or 'full size, random weights'}, {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    for name, value, ratio in rows:
+        print(f"{name:24s} {value:9.3f} s   ratio {ratio:.3f}")
+    if args.json:
+        content = {
+            "machine": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+            "repeats": args.repeats,
+        }
+        content["results"] = {name: {"seconds": value, "ratio": ratio} for name, value, ratio in rows}
+        args.json.write_text(json.dumps(content, indent=2))
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--photo-steps", type=int, default=50, help="sampling steps of the whole photo; 0 leaves it out"
+    )
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    args = parser.parse_args(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

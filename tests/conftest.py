@@ -1,0 +1,74 @@
+"""A tiny model, a few small photos, and the reference numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcad.builder import build_pipeline
+from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
+from lcad.pipeline import LCADPipeline
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+torch.set_num_threads(2)
+
+
+def tiny_config(sites: str = "down_blocks") -> ModelConfig:
+    return ModelConfig(
+        image_size=32,
+        autoencoder=AutoencoderConfig([8, 16, 16], 1, 4, 4),
+        unet=UNetConfig([16, 32], [True, True], 1, 2, 8, sites),
+        text=TextConfig(16, 1, 2, 32),
+    )
+
+
+def randomize_additions(pipeline: LCADPipeline) -> LCADPipeline:
+    """Give the zero-initialised additions weights, as after training."""
+    generator = torch.Generator().manual_seed(1)
+    for module in (pipeline.luminance_encoder.zero_convs, pipeline.unet):
+        for name, parameter in module.named_parameters():
+            if "extension" in name or module is pipeline.luminance_encoder.zero_convs:
+                parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline() -> LCADPipeline:
+    pipeline = randomize_additions(build_pipeline(tiny_config()))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory, tiny_pipeline) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+def random_photo(seed: int, width: int = 48, height: int = 40) -> Image.Image:
+    """A smooth random picture: not noise, so that JPEG keeps it."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photo_folder(tmp_path) -> Path:
+    """Eight photos with captions and masks for the first."""
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    for i in range(8):
+        random_photo(i).save(folder / "images" / f"p{i}.png")
+    captions = {f"p{i}.png": [f"the red cup {i}, the blue cup"] for i in range(7)}  # the last has none
+    (folder / "captions.json").write_text(json.dumps(captions))
+    (folder / "masks" / "p0").mkdir(parents=True)
+    for i in range(2):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[:, 24 * i : 24 * (i + 1)] = 255
+        Image.fromarray(mask).save(folder / "masks" / "p0" / f"{i}_cup.png")
+    return folder

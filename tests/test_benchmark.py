@@ -1,0 +1,16 @@
+"""The benchmark runs and compares what it says."""
+
+import json
+
+from scripts import benchmark
+
+
+def test_benchmark_of_a_tiny_checkpoint(tiny_checkpoint, tmp_path, capsys):
+    out = tmp_path / "b.json"
+    args = ["--model", str(tiny_checkpoint), "--repeats", "1", "--photo-steps", "2", "--json", str(out)]
+    assert benchmark.main(args) == 0
+    results = json.loads(out.read_text())["results"]
+    assert results["unet_batch_2"]["ratio"] == 1 and results["unet_forward_backward"]["ratio"] == 1
+    expected = results["photo"]["seconds"] / (2 * results["unet_batch_2"]["seconds"])
+    assert abs(results["photo"]["ratio"] - expected) < 1e-9
+    assert {"guided_step", "one_pass_step", "two_pass_step", "training_step"} <= results.keys()

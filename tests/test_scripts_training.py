@@ -1,0 +1,160 @@
+"""Both stages through the scripts' own main, on CPU, on a few small photos."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from scripts import sample, train_latent, train_pixel
+
+from lcad.pipeline import LCADPipeline
+
+TINY_MODEL = {
+    "image_size": 32,
+    "autoencoder": {"block_out_channels": [8, 16, 16], "layers_per_block": 1, "norm_num_groups": 4},
+    "unet": {
+        "block_out_channels": [16, 32],
+        "attention_levels": [True, True],
+        "layers_per_block": 1,
+        "attention_heads": 2,
+        "norm_num_groups": 8,
+        "sites": "none",
+    },
+    "text": {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32},
+}
+
+
+def write_config(tmp_path: Path, name: str, photos: Path, **sections) -> Path:
+    trainer = {"batch_size": 2, "steps": 3, "validate_every": 3, "checkpoint_every": 1, "log_every": 1}
+    trainer |= {"progress_bar": False, "accelerator": "cpu"} | sections.pop("trainer", {})
+    data = {"folder": str(photos), "validation": 2, "workers": 0} | sections.pop("data", {})
+    config = {"output": str(tmp_path / name), "trainer": trainer, "data": data, **sections}
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture
+def base(tmp_path, photo_folder, capsys) -> Path:
+    """A base autoencoder trained for three steps: a complete checkpoint folder."""
+    pixel = {"train": "autoencoder", "adversarial": 0, "perceptual": 0, "artifact_map": "none", "chroma_weight": 3.0}
+    config = write_config(tmp_path, "base", photo_folder, model=TINY_MODEL, pixel=pixel)
+    assert train_pixel.main(["--config", str(config)]) == 0, capsys.readouterr().err
+    return tmp_path / "base" / "model"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {f"{file.parent.name}.{k}": v for file in folder.glob("*/*.safetensors") for k, v in load_file(file).items()}
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    old, new = weights(before), weights(after)
+    return {name for name in new if name not in old or not torch.equal(old[name], new[name])}
+
+
+def losses(run: Path) -> dict[int, float]:
+    rows = [row for file in sorted(run.glob("logs/*/metrics.csv")) for row in csv.DictReader(file.open())]
+    return {int(row["step"]): float(row["train/loss"]) for row in rows if row.get("train/loss")}
+
+
+def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys):
+    """Base -> text-to-image -> stage 1 -> stage 2 -> sample: each stage changes only what it trains."""
+    pixel = {
+        "train": "luminance",
+        "learning_rate": 1e-3,
+        "perceptual": 0,
+        "artifact_floor": 0.1,
+        "discriminator_channels": 8,
+    }
+    config = write_config(tmp_path, "pixel", photo_folder, init=str(base), pixel=pixel, trainer={"steps": 4})
+    assert train_pixel.main(["--config", str(config)]) == 0, capsys.readouterr().err
+    stage1 = tmp_path / "pixel" / "model"
+    touched = changed(base, stage1)
+    assert touched and all(name.startswith("luminance_encoder.") for name in touched)
+
+    latent = {"sites": "down_blocks", "learning_rate": 1e-3, "sample_steps": 2, "cache": str(tmp_path / "cache")}
+    config = write_config(tmp_path, "latent", photo_folder, init=str(stage1), latent=latent, data={"crop": "center"})
+    assert train_latent.main(["--config", str(config), "trainer.accumulate=2", "trainer.ema=0.5", "trainer.validate_every=1"]) == 0, (
+        capsys.readouterr().err
+    )
+    stage2 = tmp_path / "latent" / "model"
+    touched = changed(stage1, stage2)
+    assert "unet.conv_in.extension.weight" in touched and "unet.conv_out.weight" in touched
+    allowed = ("unet.up_blocks.", "unet.conv_out.")
+    assert all(name.startswith(allowed) or ".extension." in name for name in touched), touched
+    assert list((tmp_path / "latent" / "images").glob("*.png"))
+
+    out = tmp_path / "out"
+    assert (
+        sample.main(
+            ["--model", str(stage2), "--input", str(photo_folder / "images"), "--steps", "2", "--output", str(out)]
+        )
+        == 0
+    )
+    assert len(list(out.glob("p*.png"))) == 8 and (out / "contact_sheet.png").is_file()
+
+
+def test_base_text_to_image_trains_unet_and_text(tmp_path, photo_folder, base):
+    latent = {"trainable": ["unet.*", "text_encoder.*"], "learning_rate": 1e-3, "sample_steps": 2}
+    config = write_config(tmp_path, "t2i", photo_folder, init=str(base), latent=latent)
+    assert train_latent.main(["--config", str(config), "trainer.gradient_checkpointing=true"]) == 0
+    touched = changed(base, tmp_path / "t2i" / "model")
+    assert any(name.startswith("text_encoder.") for name in touched)
+    assert not any(name.startswith(("vae.", "luminance_encoder.")) for name in touched)
+
+
+def test_stage_one_loss_has_all_parts_and_its_own_gradients(tmp_path, photo_folder, base):
+    from lcad.config import PixelConfig, TrainerConfig
+    from lcad.pixel_stage import PixelStage
+
+    pipeline = LCADPipeline.from_pretrained(base)
+    stage = PixelStage(
+        pipeline, PixelConfig(perceptual=0, discriminator_channels=8, artifact_map="ldl"), TrainerConfig()
+    )
+    trainable = {name.split(".")[0] for name, p in stage.named_parameters() if p.requires_grad}
+    assert trainable == {"luminance_encoder", "discriminator"}
+
+
+@pytest.mark.parametrize("kind", ["pixel", "latent"])
+def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
+    """A run killed after 3 of 6 steps (inside the second epoch) and resumed ends where the unbroken one ends."""
+    script, section = {
+        "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
+        "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
+    }[kind]
+    photos = {"data": {"validation": 2, "max_photos": 4}, "trainer": {"validate_every": 100}}
+    for name in ("whole", "broken"):
+        write_config(tmp_path, name, photo_folder, init=str(base), **section, **json.loads(json.dumps(photos)))
+    assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.steps=6"]) == 0
+    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=3"]) == 0
+    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=6", "--resume", "last"]) == 0
+    whole, broken = losses(tmp_path / "whole"), losses(tmp_path / "broken")
+    assert sorted(whole) == list(range(6))
+    assert whole == pytest.approx(broken, rel=1e-5)
+    assert not changed(tmp_path / "whole" / "model", tmp_path / "broken" / "model")
+
+
+def one_line_error(capsys, status: int) -> str:
+    err = capsys.readouterr().err.strip()
+    assert status == 2 and err.startswith("error: ") and "\n" not in err, err
+    return err
+
+
+def test_mistakes_are_one_line(tmp_path, photo_folder, base, capsys):
+    config = write_config(tmp_path, "x", photo_folder, init=str(base))
+    capsys.readouterr()
+    run = lambda *args: one_line_error(capsys, train_latent.main(["--config", str(config), *args]))  # noqa: E731
+    assert "trainer.batch_sise" in run("trainer.batch_sise=3")
+    assert "trainer.batch_size" in run("trainer.batch_size=many")
+    assert "no such checkpoint folder" in run("init=nowhere")
+    assert "no such file or folder" in run("data.folder=nowhere")
+    assert "latent.trainable" in run("latent.trainable=[unet.*.wings]")
+    assert "unknown sites" in run("latent.sites=everywhere")
+    assert "nothing" not in run("--resume", "last")
+    assert "holds a run already" in one_line_error(
+        capsys, train_latent.main(["--config", str(config), f"output={base.parent}"])
+    )
+    assert "no such config" in one_line_error(capsys, train_latent.main(["--config", "nowhere.yaml"]))
