@@ -109,7 +109,7 @@ class LCADPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | list[Image.Image],
+        image: Image.Image | Tensor | list[Image.Image | Tensor],
         caption: str | list[str] | None = None,
         masks: Tensor | np.ndarray | list | None = None,
         num_inference_steps: int = 50,
@@ -123,8 +123,8 @@ class LCADPipeline(DiffusionPipeline):
         """Colorize photos.
 
         Args:
-            image: a photo or a list; colours in it are ignored, only its luminance is used. Photos of one
-                call must come to the same `model_size`.
+            image: a photo or a list, PIL or (3, H, W) in [0, 1]; colours are ignored, only the luminance is
+                used. Photos of one call must come to the same `model_size`.
             caption: one for each photo; None or "": "a colorful image".
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
@@ -140,7 +140,10 @@ class LCADPipeline(DiffusionPipeline):
         Raises:
             ValueError: arguments that do not fit together.
         """
-        photos = [image] if isinstance(image, Image.Image) else list(image)
+        photos = [
+            photo if isinstance(photo, Tensor) else to_tensor(photo)
+            for photo in ([image] if isinstance(image, (Image.Image, Tensor)) else image)
+        ]
         captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
         captions = [text or SCARCE_CAPTION for text in captions]
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
@@ -148,13 +151,13 @@ class LCADPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
         if output_luminance not in OUTPUT_LUMINANCE:
             raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
-        sizes = {self.model_size(photo.height, photo.width) for photo in photos}
+        sizes = {self.model_size(*photo.shape[-2:]) for photo in photos}
         if len(sizes) != 1:
             raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
         (size,) = sizes
 
         device, dtype = self._execution_device, self.unet.dtype
-        luminances = [rgb_to_luminance(to_tensor(photo)) for photo in photos]  # (1, H, W) each
+        luminances = [rgb_to_luminance(photo.float().cpu()) for photo in photos]  # (1, H, W) each
         resized = torch.stack([_resize(luminance, size) for luminance in luminances])  # (B, 1, h, w)
         hint = luminance_to_hint(resized, self.config.hint_scale).to(device, dtype)
         features = self.luminance_encoder(hint)

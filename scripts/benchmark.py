@@ -157,10 +157,7 @@ def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, floa
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.model is None:
-        pipeline = build_pipeline(ModelConfig())
-    else:
-        pipeline = LCADPipeline.from_pretrained(args.model)
+    pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
     pipeline = pipeline.to(args.device)
     pipeline.vae.requires_grad_(False)
     seconds = time_steps(pipeline, args.repeats)
@@ -169,7 +166,8 @@ def run(args: argparse.Namespace) -> int:
     seconds |= time_training(pipeline, args.repeats)
     rows = report(seconds, args.photo_steps)
     print(
-        f"{args.model or 'full size, random weights'}, {args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        f"{args.model or 'full size, random weights'}, {args.device}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     for name, value, ratio in rows:
         print(f"{name:24s} {value:9.3f} s   ratio {ratio:.3f}")

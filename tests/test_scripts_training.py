@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from scripts import sample, train_latent, train_pixel
 
 from lcad.pipeline import LCADPipeline
+from scripts import sample, train_latent, train_pixel
 
 TINY_MODEL = {
     "image_size": 32,
@@ -77,9 +77,8 @@ def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys)
 
     latent = {"sites": "down_blocks", "learning_rate": 1e-3, "sample_steps": 2, "cache": str(tmp_path / "cache")}
     config = write_config(tmp_path, "latent", photo_folder, init=str(stage1), latent=latent, data={"crop": "center"})
-    assert train_latent.main(["--config", str(config), "trainer.accumulate=2", "trainer.ema=0.5", "trainer.validate_every=1"]) == 0, (
-        capsys.readouterr().err
-    )
+    overrides = ["trainer.accumulate=2", "trainer.ema=0.5", "trainer.validate_every=1"]
+    assert train_latent.main(["--config", str(config), *overrides]) == 0, capsys.readouterr().err
     stage2 = tmp_path / "latent" / "model"
     touched = changed(stage1, stage2)
     assert "unet.conv_in.extension.weight" in touched and "unet.conv_out.weight" in touched
