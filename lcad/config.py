@@ -165,6 +165,6 @@ def load_config(schema: type[StageConfig], path: str | Path, overrides: list[str
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise ConfigError(f"{path}: {error.full_key or ''}: {reason}") from error
-    except (YAMLError, ValueError, OSError) as error:
+    except (YAMLError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
     return config

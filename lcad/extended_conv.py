@@ -138,7 +138,8 @@ class ExtendedUNet(UNet2DConditionModel):
                 height, width = (height + 1) // 2, (width + 1) // 2
             resized = luminance
             if level:
-                resized = F.interpolate(luminance, (height, width), mode="bilinear", antialias=True)
+                resized = F.interpolate(luminance.float(), (height, width), mode="bilinear", antialias=True)
+                resized = resized.to(luminance.dtype)
             responses[site] = self.get_submodule(site).extension(resized)
         return responses
 

@@ -1,0 +1,89 @@
+"""Algorithm 1: the closed gradient, both modes, and nothing left on the model."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
+from lcad.phrases import Phrase
+from ldm.attention import attention_logits
+
+PHRASES = [Phrase("the red cup", (0, 11), (1, 4)), Phrase("the blue cup", (13, 25), (5, 8))]
+
+
+@pytest.fixture
+def targets() -> LogitTargets:
+    masks = torch.zeros(2, 8, 8)
+    masks[0, :, :4], masks[1, :, 4:] = 1, 0.5
+    return LogitTargets([InstanceMasks(PHRASES, masks), None], (8, 8), heads=2)
+
+
+def test_gradient_is_that_of_the_binary_cross_entropy(targets):
+    logits = torch.randn(2, 2, 64, 77, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(8, 8, dtype=torch.float64)
+    mask[:, :4] = 1
+    right = 0.5 * (1 - mask)
+    loss = sum(
+        F.binary_cross_entropy(logits[0, :, :, a:b].sigmoid(), m.flatten()[None, :, None].expand(2, 64, b - a))
+        for (a, b), m in (((1, 4), mask), ((5, 8), right))
+    )
+    (expected,) = torch.autograd.grad(loss, logits)
+    assert torch.allclose(targets.gradient(logits.detach(), "mean"), expected)
+    element = targets.gradient(logits.detach(), "element")
+    assert torch.allclose(element, expected * 2 * 64 * 3)
+    assert not element[1].any()  # the photo without masks
+
+
+def test_masks_reach_every_level_and_odd_sizes():
+    masks = torch.ones(2, 10, 6)
+    targets = LogitTargets([InstanceMasks(PHRASES, masks)], (5, 3), heads=1)
+    for pixels in (15, 6, 2, 1):
+        assert targets.gradient(torch.zeros(1, 1, pixels, 77), "element")[0, 0, :, 1:4].eq(-0.5).all()
+
+
+@pytest.mark.parametrize("mode", ["one_pass", "two_pass"])
+@torch.no_grad()
+def test_refinement_moves_attention_to_the_masks_and_leaves_other_rows(tiny_pipeline, targets, mode):
+    unet = tiny_pipeline.unet
+    x, text = torch.randn(4, 4, 8, 8), torch.randn(4, 77, 16)
+
+    def predict(x, t):
+        return unet(x, t, text[: len(x)], {}).sample
+
+    before = {name: m.processor for name, m in unet.named_modules() if name.endswith(("attn1", "attn2"))}
+    plain = predict(x, torch.tensor(500))
+    denoise = refined(predict, unet, targets, rows=2, refinement=Refinement(strength=20.0, mode=mode))
+    moved = denoise(x, torch.tensor(500))
+    assert not torch.allclose(moved[0], plain[0], atol=1e-4)  # has masks
+    assert torch.allclose(moved[1:], plain[1:], atol=1e-5)  # no masks; the unconditional half
+    assert all(unet.get_submodule(name).processor is processor for name, processor in before.items())
+
+    seen = {}
+    with attention_logits(unet, lambda n, v: seen.setdefault(n, v), rows=2):
+        predict(x, torch.tensor(500))
+    name, logits = next((n, v) for n, v in seen.items() if v.shape[-2] == 64)
+    after = logits - 20 * targets.gradient(logits, "element")
+    inside, outside = (
+        after[0, :, :, 1:4].unflatten(1, (8, 8))[:, :, :4],
+        after[0, :, :, 1:4].unflatten(1, (8, 8))[:, :, 4:],
+    )
+    assert inside.mean() > logits[0, :, :, 1:4].mean() > outside.mean()
+
+
+def test_processors_come_back_after_an_exception(tiny_pipeline):
+    unet = tiny_pipeline.unet
+    before = [m.processor for n, m in unet.named_modules() if n.endswith("attn2")]
+    with pytest.raises(RuntimeError), attention_logits(unet, lambda n, v: v, rows=1):
+        raise RuntimeError
+    assert [m.processor for n, m in unet.named_modules() if n.endswith("attn2")] == before
+
+
+def test_part_of_the_steps():
+    denoise = during(range(10, 0, -1), lambda x, t: "in", lambda x, t: "out", 0.2, 0.5)
+    assert [denoise(0, t) for t in range(10, 0, -1)] == ["out"] * 2 + ["in"] * 3 + ["out"] * 5
+
+
+@pytest.mark.parametrize("options", [{"mode": "three_pass"}, {"normalization": "sum"}, {"start": 0.8, "end": 0.2}])
+def test_unknown_settings_are_named(options):
+    with pytest.raises(ValueError, match="unknown|start"):
+        Refinement(**options)

@@ -1,0 +1,79 @@
+"""Caption files of every format, what is refused, and the caption levels of training."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lcad.captions import SCARCE_CAPTION, CaptionError, CaptionSampler, read_captions
+
+EXPECTED = {"a.png": ["a red cup", "a cup"], "b.png": ["two  dogs".replace("  ", " ")]}
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("captions.json", json.dumps({"a.png": ["a red cup", "a cup"], "b.png": "two  dogs"})),
+        ("pairs.json", json.dumps([["a.png", "a red cup"], ["a.png", "a cup"], ["b.png", "two dogs"]])),
+        ("captions.csv", "image,caption\na.png,a red cup\na.png,a cup\nb.png,two dogs\n"),
+    ],
+)
+def test_formats(tmp_path, name, text):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (tmp_path / name).write_text(text)
+    assert read_captions(folder) == EXPECTED  # found in the parent
+    assert read_captions(folder, tmp_path / name) == EXPECTED
+
+
+def test_sidecars(tmp_path):
+    for stem, text in (("a", "a red cup\n\na cup\n"), ("b", "two dogs")):
+        (tmp_path / f"{stem}.png").write_bytes(b"x")
+        (tmp_path / f"{stem}.txt").write_text(text)
+    assert read_captions(tmp_path) == EXPECTED
+
+
+def test_photos_without_captions(tmp_path):
+    (tmp_path / "captions.json").write_text(json.dumps({"a.png": [], "b.png": "", "c.png": None}))
+    assert not any(read_captions(tmp_path).values())
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("{", "not readable"),
+        ('"text"', "expected"),
+        ('{"a.png": 3}', "expected names and captions as text"),
+        ('[["a.png"]]', "expected"),
+        ('{"../a.png": "x"}', "plain file name"),
+        ('{"/etc/passwd": "x"}', "plain file name"),
+        ('{"..": "x"}', "plain file name"),
+        ('{"c:\\\\a.png": "x"}', "plain file name"),
+        ("[" * 100_000, "not readable"),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path, text, reason):
+    file = tmp_path / "captions.json"
+    file.write_text(text)
+    with pytest.raises(CaptionError, match=reason) as error:
+        read_captions(tmp_path)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_binary_and_missing_files(tmp_path):
+    (tmp_path / "captions.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CaptionError, match="not readable"):
+        read_captions(tmp_path)
+    with pytest.raises(CaptionError, match="no such caption file"):
+        read_captions(tmp_path, tmp_path / "x.json")
+
+
+def test_levels_come_in_the_asked_shares():
+    drawn = CaptionSampler(scarce=0.3, drop=0.1)
+    rng = np.random.default_rng(0)
+    counts = {"": 0, SCARCE_CAPTION: 0, "red": 0, "blue": 0}
+    for _ in range(20_000):
+        counts[drawn(["red", "blue"], rng)] += 1
+    shares = [count / 20_000 for count in counts.values()]
+    assert shares == pytest.approx([0.1, 0.3, 0.3, 0.3], abs=0.01)
+    assert {drawn([], rng) for _ in range(100)} == {"", SCARCE_CAPTION}

@@ -1,0 +1,100 @@
+"""The data set of training: repeatable keys, splits, bad files, and a cache that says the same."""
+
+import json
+import warnings
+
+import pytest
+import torch
+
+from lcad.config import DataConfig, LatentConfig, TrainerConfig
+from lcad.data.cache import open_cache
+from lcad.data.module import ResumableSampler
+from lcad.data.photos import open_photos
+from lcad.latent_stage import LatentStage
+from lcad.pipeline import LCADPipeline
+
+
+def opened(folder, **options):
+    return open_photos(DataConfig(folder=str(folder), validation=2, **options), size=32, seed=0)
+
+
+def test_items_depend_on_the_key_alone(photo_folder):
+    photos = opened(photo_folder)["train"]
+    assert len(photos) == 6
+    again = opened(photo_folder)["train"]
+    for key in (0, 5, 17):
+        one, two = photos[key], again[key]
+        assert one["image"].shape == (3, 32, 32) and torch.equal(one["image"], two["image"])
+        assert one["caption"] == two["caption"] and one["index"] == key % 6
+    different_epochs = [photos[6 * epoch]["image"] for epoch in range(4)]
+    assert any(not torch.equal(different_epochs[0], image) for image in different_epochs[1:])
+
+
+def test_splits_file(photo_folder):
+    splits = {f"p{i}.png": "val" if i < 3 else "test" if i < 5 else "train" for i in range(8)}
+    path = photo_folder / "splits.json"
+    path.write_text(json.dumps(splits))
+    parts = opened(photo_folder, splits=str(path))
+    assert [p.stem for p in parts["train"].photos] == ["p5", "p6", "p7"]
+    assert [p.stem for p in parts["val"].photos] == ["p0", "p1"]
+    path.write_text('{"p0.png": "holiday"}')
+    with pytest.raises(ValueError, match="train | val | test"):
+        opened(photo_folder, splits=str(path))
+
+
+def test_bad_photos_and_absent_names_are_warned_of(photo_folder):
+    (photo_folder / "images" / "p0.png").write_bytes(b"")
+    captions = json.loads((photo_folder / "captions.json").read_text()) | {"ghost.png": ["x"]}
+    (photo_folder / "captions.json").write_text(json.dumps(captions))
+    with pytest.warns(UserWarning, match="ghost.png"):
+        photos = opened(photo_folder)["train"]
+    with pytest.warns(UserWarning, match="p0.png.*empty"):
+        assert photos[0]["image"].shape == (3, 32, 32)
+
+
+def test_sampler_shares_out_and_starts_inside_an_epoch():
+    dataset = list(range(10))
+    parts = [ResumableSampler(dataset, 2, rank, seed=0) for rank in range(2)]
+    for part in parts:
+        part.set_epoch(3)
+    keys = [list(part) for part in parts]
+    assert sorted(key - 30 for key in keys[0] + keys[1]) == dataset
+    parts[0].start = 3
+    assert list(parts[0]) == keys[0][3:]
+    assert list(parts[0]) == keys[0]  # only the first epoch is cut
+
+
+@pytest.mark.parametrize("text_trained", [False, True])
+def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp_path, text_trained):
+    pipeline = LCADPipeline.from_pretrained(tiny_checkpoint)
+    trainable = ["unet.*", "text_encoder.*"] if text_trained else ["unet.*"]
+    stage = LatentStage(pipeline, LatentConfig(trainable=trainable), TrainerConfig())
+    photos = opened(photo_folder, crop="center")["train"]
+    cached = open_cache(stage, photos, tmp_path / "cache")
+    for key in (0, 3, 10, 20):
+        plain, item = photos[key], cached[key]
+        assert item["caption"] == plain["caption"] and item["mirrored"] == plain["mirrored"]
+        expected = stage.prepare({"image": plain["image"][None]})
+        for name, value in expected.items():
+            assert torch.allclose(item[name], value[0], atol=2e-2), name  # float16 on disk
+        assert ("text" in item) is not text_trained
+        if not text_trained:
+            assert torch.allclose(item["text"], stage._encode_text([plain["caption"]])[0], atol=1e-2)
+    folders = list((tmp_path / "cache").iterdir())
+    open_cache(stage, photos, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == folders  # found again, not built again
+    pipeline.vae.encoder.conv_in.weight.data += 0.1
+    open_cache(stage, photos, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # other weights, other cache
+
+
+def test_cache_needs_fixed_crops(photo_folder, tiny_checkpoint, tmp_path):
+    stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
+    with pytest.raises(ValueError, match="data.crop=center"):
+        open_cache(stage, opened(photo_folder)["train"], tmp_path)
+
+
+def test_captions_of_all_formats_give_no_warning(photo_folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened(photo_folder)

@@ -1,0 +1,79 @@
+"""Masks from files."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcad.masks.files import MaskError, read_masks, save_masks
+
+
+def left(width: int = 6, height: int = 4) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[:, : width // 2] = True
+    return mask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "cup").mkdir()
+    return tmp_path
+
+
+def read(folder, phrases=3):
+    return read_masks(folder, folder / "cup.jpg", (4, 6), phrases)
+
+
+def test_numbers_before_the_underscore_are_phrases(folder):
+    np.save(folder / "cup" / "2_blue.npy", left())
+    Image.fromarray(left().astype(np.uint8) * 255).save(folder / "cup" / "0_red.png")
+    masks = read(folder)
+    assert masks.shape == (3, 4, 6) and masks[[0, 2]].sum() == 24 and not masks[1].any()
+
+
+def test_names_of_the_release_are_taken_in_order(folder):
+    for number, value in ((0, left()), (2, ~left()), (10, left())):
+        np.save(folder / "cup" / f"1_{number}.npy", value)
+    masks = read(folder)
+    assert torch.equal(masks[1], 1 - masks[0]) and torch.equal(masks[2], masks[0])
+
+
+def test_absent_masks_are_none(folder):
+    assert read(folder) is None
+    assert read_masks(folder, folder / "hat.jpg", (4, 6), 3) is None
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("0_x.npy", np.ones((4, 7)), "7x4, but the photo is 6x4"),
+        ("0_x.npy", np.zeros((4, 6)), "empty"),
+        ("0_x.npy", np.full((4, 6), np.nan), "empty"),
+        ("0_x.npy", np.array(["a"]), "expected bool or numbers"),
+        ("0_x.npy", b"", "not an array"),
+        ("0_x.png", b"", "0 bytes"),
+        ("3_x.npy", np.ones((4, 6)), "phrases 0 to 2"),
+        ("x.npy", np.ones((4, 6)), "<i>_<anything>"),
+    ],
+)
+def test_bad_masks_are_one_line(folder, name, content, reason):
+    path = folder / "cup" / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(MaskError, match=reason) as error:
+        read(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_arrays_are_refused(folder):
+    np.save(folder / "cup" / "0_x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(MaskError, match="not an array"):
+        read(folder)
+
+
+def test_saved_masks_are_read_again(folder):
+    masks = torch.stack([torch.from_numpy(left()).float(), 1 - torch.from_numpy(left()).float()])
+    save_masks(folder, "cup", masks, ["the red/cup", "../x"])
+    assert torch.equal(read(folder, 2), masks)

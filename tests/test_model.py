@@ -1,0 +1,119 @@
+"""The paper's additions: exact no-ops when new, exact equations when not, and no state left behind."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+
+from lcad.builder import build_pipeline
+from lcad.extended_conv import ExtendedConv2d, ExtendedUNet
+from lcad.guided_decoder import guided_decode
+from lcad.luminance_encoder import LuminanceEncoder
+from tests.conftest import tiny_config
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return build_pipeline(tiny_config("down_blocks"))
+
+
+def unet_inputs(unet: ExtendedUNet, batch: int = 2):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, 4, 8, 8, generator=generator)
+    text = torch.randn(batch, 77, unet.config.cross_attention_dim, generator=generator)
+    luminance = torch.randn(batch, unet.config.luminance_channels, 8, 8, generator=generator)
+    return x, torch.tensor([10, 500])[:batch], text, luminance
+
+
+@torch.no_grad()
+def test_new_additions_leave_the_base_model_bit_equal(fresh):
+    x, t, text, luminance = unet_inputs(fresh.unet)
+    plain = UNet2DConditionModel.forward(fresh.unet, x, t, text).sample
+    responses = fresh.unet.luminance_responses(luminance)
+    assert len(responses) == 3  # the first convolution, and one residual block in each of two levels
+    assert torch.equal(fresh.unet(x, t, text, responses).sample, plain)
+    features = fresh.luminance_encoder(torch.randn(2, 3, 32, 32))
+    assert torch.equal(
+        guided_decode(fresh.vae, x, features), fresh.vae.decode(x / fresh.vae.config.scaling_factor).sample
+    )
+
+
+def test_luminance_encoder_starts_from_the_compression_encoder(fresh):
+    own, source = fresh.luminance_encoder.encoder.state_dict(), fresh.vae.encoder.state_dict()
+    assert own and all(torch.equal(value, source[name]) for name, value in own.items())
+
+
+@torch.no_grad()
+def test_extended_convolution_is_equation_5(fresh):
+    """fixed(f) + extension(y) is one convolution over the stacked channels."""
+    base = torch.nn.Conv2d(4, 6, 3, padding=1)
+    extended = ExtendedConv2d(base, 5)
+    torch.nn.init.normal_(extended.extension.weight)
+    f, y = torch.randn(2, 4, 7, 5), torch.randn(2, 5, 7, 5)
+    stacked = F.conv2d(
+        torch.cat([f, y], 1), torch.cat([base.weight, extended.extension.weight], 1), base.bias, padding=1
+    )
+    assert torch.allclose(extended(f) + extended.extension(y), stacked, atol=1e-5)
+
+
+@torch.no_grad()
+def test_every_site_and_every_feature_matters(tiny_pipeline):
+    unet = tiny_pipeline.unet
+    x, t, text, luminance = unet_inputs(unet)
+    responses = unet.luminance_responses(luminance)
+    whole = unet(x, t, text, responses).sample
+    for site in responses:
+        fewer = {name: r for name, r in responses.items() if name != site}
+        assert not torch.allclose(unet(x, t, text, fewer).sample, whole, atol=1e-6), site
+    features = tiny_pipeline.luminance_encoder(torch.randn(2, 3, 32, 32))
+    decoded = guided_decode(tiny_pipeline.vae, x, features)
+    assert len(features) == 5  # one each of three levels, two of the middle
+    for index in range(5):
+        changed = [f * (i != index) for i, f in enumerate(features)]
+        assert not torch.allclose(guided_decode(tiny_pipeline.vae, x, changed), decoded, atol=1e-6), index
+
+
+def test_hooks_are_removed_on_exceptions_too(tiny_pipeline):
+    unet = tiny_pipeline.unet
+    x, t, text, luminance = unet_inputs(unet)
+    with pytest.raises(RuntimeError, match="stop"), unet.responding(unet.luminance_responses(luminance)):
+        raise RuntimeError("stop")
+    assert not any(module._forward_hooks for module in unet.modules())
+
+
+def test_checkpointing_gives_the_same_gradients(tiny_pipeline):
+    """Recomputation happens after forward has returned: it must see the same responses."""
+    unet = tiny_pipeline.unet.with_sites("down_blocks").train()
+    x, t, text, luminance = unet_inputs(unet)
+
+    def gradients():
+        unet.zero_grad()
+        unet(x, t, text, unet.luminance_responses(luminance)).sample.square().mean().backward()
+        return {name: p.grad.clone() for name, p in unet.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    unet.enable_gradient_checkpointing()
+    recomputed = gradients()
+    assert plain.keys() == recomputed.keys() and "down_blocks.1.resnets.0.conv1.extension.weight" in plain
+    for name, value in plain.items():
+        assert torch.allclose(value, recomputed[name], rtol=1e-4, atol=1e-7), name
+
+
+def test_sites_can_be_added_to_a_trained_unet(tiny_pipeline):
+    narrow = tiny_pipeline.unet.with_sites("conv_in")
+    wide = narrow.with_sites("down_blocks")
+    assert torch.equal(wide.conv_in.extension.weight, tiny_pipeline.unet.conv_in.extension.weight)
+    assert not wide.down_blocks[0].resnets[0].conv1.extension.weight.any()
+    with pytest.raises(ValueError, match="allowed: none, conv_in, down_blocks"):
+        narrow.with_sites("everywhere")
+
+
+def test_full_size_layout_matches_the_published_checkpoint():
+    """Ten luminance features, and the parameter counts of the paper's model (without the unused output head)."""
+    with torch.device("meta"):
+        encoder = LuminanceEncoder()
+        unet = ExtendedUNet()
+    assert len(encoder.zero_convs) == 10
+    head = 2 * 512 + 512 * 8 * 9 + 8
+    assert sum(p.numel() for p in encoder.parameters()) + head == 35_904_136
+    assert sum(p.numel() for p in unet.parameters()) == 860_995_524

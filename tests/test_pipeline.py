@@ -1,0 +1,163 @@
+"""The pipeline a user calls."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from lcad.captions import SCARCE_CAPTION
+from lcad.color import rgb_to_lab
+from lcad.pipeline import LCADPipeline
+from ldm.checkpoint import CheckpointError
+from ldm.images import to_tensor
+from ldm.schedulers import build_scheduler
+from tests.conftest import random_photo
+
+
+def call(pipeline, *args, **options):
+    options = {"num_inference_steps": 2, "output_type": "pt", "generator": torch.Generator().manual_seed(0)} | options
+    return pipeline(*args, **options).images
+
+
+@pytest.mark.parametrize("size", [(48, 40), (40, 48), (100, 30), (33, 65)])
+def test_size_and_luminance_are_kept(tiny_pipeline, size):
+    photo = random_photo(0, *size)
+    (result,) = tiny_pipeline(photo, "a red cup", num_inference_steps=2).images
+    assert result.size == size
+    own, ours = rgb_to_lab(to_tensor(photo)), rgb_to_lab(to_tensor(result))
+    in_gamut = (to_tensor(result).amin(0) > 0.02) & (to_tensor(result).amax(0) < 0.98)
+    assert (own[0] - ours[0])[in_gamut].abs().max() < 0.5  # 8-bit rounding
+    (decoded,) = tiny_pipeline(photo, num_inference_steps=2, output_luminance="decoded").images
+    assert decoded.size == size
+
+
+def test_colours_of_the_input_do_not_matter(tiny_pipeline):
+    photo = random_photo(3, 32, 32)
+    luminance = rgb_to_lab(to_tensor(photo).double())[:1]
+    grey = torch.cat([luminance, torch.zeros(2, 32, 32)])
+    from lcad.color import lab_to_rgb
+
+    (colour,) = call(tiny_pipeline, to_tensor(photo), "a cup")
+    (from_grey,) = call(tiny_pipeline, lab_to_rgb(grey).float(), "a cup")
+    assert torch.allclose(colour, from_grey, atol=2e-3)
+
+
+def test_model_size_keeps_aspect_and_area(tiny_pipeline):
+    for height, width in ((480, 640), (640, 480), (1000, 100), (32, 32)):
+        h, w = tiny_pipeline.model_size(height, width)
+        assert h % 4 == 0 and w % 4 == 0
+        assert abs(h * w / 32**2 - 1) < 0.3
+        assert abs(np.log((h / w) / (height / width))) < 0.3
+
+
+def test_no_caption_is_the_scarce_one(tiny_pipeline):
+    photo = random_photo(1)
+    expected = call(tiny_pipeline, photo, SCARCE_CAPTION)[0]
+    assert torch.equal(call(tiny_pipeline, photo)[0], expected)
+    assert torch.equal(call(tiny_pipeline, photo, "")[0], expected)
+    assert not torch.equal(call(tiny_pipeline, photo, "a red cup")[0], expected)
+
+
+def test_no_state_survives_a_call(tiny_pipeline):
+    photo, other = random_photo(1), random_photo(2, 64, 20)
+    masks = np.zeros((1, 40, 48))
+    masks[0, :20] = 1
+    first = call(tiny_pipeline, photo, "a red cup")[0]
+    call(tiny_pipeline, other, "a blue dog")
+    masked = call(tiny_pipeline, photo, "a red cup", masks)[0]
+    assert not torch.equal(masked, first)
+    assert torch.equal(call(tiny_pipeline, photo, "a red cup", masks, refinement=None)[0], first)
+    assert torch.equal(call(tiny_pipeline, photo, "a red cup")[0], first)
+
+
+def test_a_photo_does_not_depend_on_its_batch(tiny_pipeline):
+    photos, captions = [random_photo(i) for i in range(3)], ["a red cup", "a dog", ""]
+    generators = lambda n: [torch.Generator().manual_seed(7) for _ in range(n)]  # noqa: E731
+    masks = [None, torch.ones(1, 40, 48), None]
+    together = call(tiny_pipeline, photos, captions, masks, generator=generators(3))
+    for photo, caption, mask, expected in zip(photos, captions, masks, together, strict=True):
+        alone = call(tiny_pipeline, photo, caption, mask, generator=generators(1))[0]
+        assert torch.allclose(alone, expected, atol=1e-4)
+
+
+def test_costly_parts_run_once_a_photo(tiny_pipeline):
+    calls = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+        for name, module in {
+            "luminance": tiny_pipeline.luminance_encoder,
+            "extension": tiny_pipeline.unet.conv_in.extension,
+            "text": tiny_pipeline.text_encoder,
+        }.items()
+    ]
+    call(tiny_pipeline, random_photo(0), "a red cup", num_inference_steps=6)
+    for hook in hooks:
+        hook.remove()
+    assert sorted(calls) == ["extension", "luminance", "text", "text"]  # text: the caption and the empty one
+
+
+def test_save_and_load_give_the_same_result(tiny_pipeline, tiny_checkpoint):
+    loaded = LCADPipeline.from_pretrained(tiny_checkpoint)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.config.hint_scale == "unit" and loaded.config.image_size == 32
+    assert torch.equal(call(loaded, random_photo(0), "a cup")[0], call(tiny_pipeline, random_photo(0), "a cup")[0])
+
+
+@pytest.mark.parametrize("name", ["dpmpp", "unipc", "euler"])
+def test_schedulers_are_swappable(tiny_checkpoint, name):
+    pipeline = LCADPipeline.from_pretrained(tiny_checkpoint)
+    pipeline.scheduler = build_scheduler(name)
+    assert torch.isfinite(call(pipeline, random_photo(0), "a cup")[0]).all()
+
+
+def test_bfloat16(tiny_checkpoint):
+    pipeline = LCADPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)
+    assert pipeline.unet.dtype == torch.bfloat16
+    result = call(pipeline, random_photo(0), "a cup", torch.ones(1, 40, 48))[0]
+    assert result.dtype == torch.float32 and torch.isfinite(result).all()
+
+
+def test_arguments_that_do_not_fit(tiny_pipeline):
+    photo = random_photo(0)
+    with pytest.raises(ValueError, match="1 photos, 2 captions"):
+        tiny_pipeline([photo], ["a", "b"])
+    with pytest.raises(ValueError, match="share a model size"):
+        tiny_pipeline([photo, random_photo(1, 100, 20)])
+    with pytest.raises(ValueError, match="3 phrases|for 1 phrases"):
+        tiny_pipeline(photo, "a cup", torch.ones(3, 40, 48))
+    with pytest.raises(ValueError, match="allowed: input, decoded"):
+        tiny_pipeline(photo, output_luminance="none")
+
+
+@pytest.mark.parametrize(
+    "damage", ["class", "no index", "no unet", "missing key", "other sizes", "truncated", "scheduler"]
+)
+def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint, folder)
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    if damage == "class":
+        (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    elif damage == "no index":
+        (folder / "model_index.json").unlink()
+    elif damage == "no unet":
+        shutil.rmtree(folder / "unet")
+    elif damage == "missing key":
+        from safetensors.torch import load_file, save_file
+
+        weights = load_file(unet)
+        weights.pop("conv_out.bias")
+        save_file(weights, unet, {"format": "pt"})
+    elif damage == "other sizes":
+        config = json.loads((folder / "unet" / "config.json").read_text())
+        (folder / "unet" / "config.json").write_text(json.dumps(config | {"cross_attention_dim": 24}))
+    elif damage == "truncated":
+        unet.write_bytes(unet.read_bytes()[:1000])
+    else:
+        config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"_class_name": "os"}))
+    with pytest.raises(CheckpointError) as error:
+        LCADPipeline.from_pretrained(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)

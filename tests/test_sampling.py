@@ -1,0 +1,56 @@
+"""The sampling loop and guidance against closed forms."""
+
+import pytest
+import torch
+
+from ldm.guidance import guided
+from ldm.sampling import sample
+from ldm.schedulers import SCHEDULERS, build_scheduler
+
+
+def exact_denoiser(scheduler, x0):
+    """Knows x0: returns the noise that x really contains."""
+    alphas = scheduler.alphas_cumprod
+
+    def denoise(x, t):
+        alpha = alphas[int(t)]
+        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+
+    return denoise
+
+
+@pytest.mark.parametrize("steps", [1, 5, 50])
+def test_ddim_with_an_exact_denoiser_stays_on_the_line_of_equation_1(steps):
+    scheduler = build_scheduler("ddim")
+    x0, x_T = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
+    z = sample(exact_denoiser(scheduler, x0), x_T, scheduler, steps)
+    first, last = scheduler.alphas_cumprod[int(scheduler.timesteps[0])], scheduler.alphas_cumprod[0]
+    noise = (x_T - first.sqrt() * x0) / (1 - first).sqrt()
+    assert torch.allclose(z, last.sqrt() * x0 + (1 - last).sqrt() * noise, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_denoises(name):
+    scheduler = build_scheduler(name)
+    x0 = torch.full((1, 4, 4, 4), 0.5)
+    betas = build_scheduler("ddim").alphas_cumprod
+
+    def denoise(x, t):  # schedulers may hand out fractional times
+        low = int(t)
+        alpha = betas[low] + (betas[min(low + 1, 999)] - betas[low]) * (float(t) - low)
+        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+
+    z = sample(denoise, torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)), scheduler, 20)
+    assert (z - x0).abs().mean() < 0.15
+
+
+def test_unknown_scheduler_is_named():
+    with pytest.raises(ValueError, match="unknown scheduler 'plms2'; allowed: ddim"):
+        build_scheduler("plms2")
+
+
+def test_guidance_formula():
+    def predict(x, t):
+        return torch.cat([torch.full((1, 1), 3.0), torch.full((1, 1), 1.0)])
+
+    assert guided(predict, 5.0)(torch.zeros(1, 1), torch.tensor(0)).item() == 1 + 5 * (3 - 1)

@@ -1,0 +1,146 @@
+"""Colorizing folders through the script's own main, with good and bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lcad.color import rgb_to_lab
+from ldm.images import read_image, to_tensor
+from scripts import sample
+from tests.conftest import random_photo
+
+MINI = Path(__file__).parents[1] / "checkpoints" / "mini"
+
+
+@pytest.fixture
+def run(tiny_checkpoint, tmp_path, capsys):
+    """Run the script; returns exit status, stderr and the output folder."""
+    out = tmp_path / "out"
+
+    def call(*args: object, output: Path = out) -> tuple[int, str]:
+        capsys.readouterr()
+        options = ["--model", tiny_checkpoint, "--steps", 2, "--output", output, "--device", "cpu", *args]
+        status = sample.main([str(option) for option in options])
+        captured = capsys.readouterr()
+        call.printed = captured.out + captured.err
+        return status, captured.err
+
+    call.out = out
+    return call
+
+
+def test_a_folder_with_captions_and_masks(run, photo_folder):
+    random_photo(20, 90, 30).save(photo_folder / "images" / "wide.jpg")
+    status, _ = run("--input", photo_folder / "images", "--masks", photo_folder / "masks", "--batch-size", 3)
+    assert status == 0
+    names = {f"p{i}" for i in range(8)} | {"wide"}
+    assert {p.stem for p in run.out.glob("*.json")} == names
+    for photo in (photo_folder / "images").iterdir():
+        assert read_image(run.out / f"{photo.stem}.png").size == read_image(photo).size
+    record = json.loads((run.out / "p0.json").read_text())
+    assert record["caption"] == "the red cup 0, the blue cup"
+    assert record["masked_phrases"] == ["the red cup 0", "the blue cup"]
+    assert {"photo_sha256", "model_sha256", "settings", "versions", "seconds"} <= record.keys()
+    assert json.loads((run.out / "p7.json").read_text())["caption"] == "a colorful image"
+    assert read_image(run.out / "contact_sheet.png").width > 400
+
+
+def test_results_can_be_repeated_and_samples_differ(run, photo_folder, tmp_path):
+    photo = photo_folder / "images" / "p1.png"
+    status, _ = run("--input", photo, "--caption", "a red cup", "--num-samples", 2, "--seed", 3)
+    assert status == 0
+    one, two = read_image(run.out / "p1_0.png"), read_image(run.out / "p1_1.png")
+    assert np.asarray(one).tolist() != np.asarray(two).tolist()
+    run("--input", photo, "--caption", "a red cup", "--seed", 4, output=tmp_path / "again")
+    assert np.array_equal(np.asarray(read_image(tmp_path / "again" / "p1.png")), np.asarray(two))
+
+
+def test_nothing_is_overwritten_unasked(run, photo_folder):
+    photo = photo_folder / "images" / "p1.png"
+    assert run("--input", photo)[0] == 0
+    before = (run.out / "p1.png").stat().st_mtime_ns
+    assert run("--input", photo)[0] == 0  # the same again: kept
+    status, err = run("--input", photo, "--seed", 1)
+    assert status == 1 and "exists already" in err
+    assert (run.out / "p1.png").stat().st_mtime_ns == before
+    assert run("--input", photo, "--seed", 1, "--overwrite")[0] == 0
+    assert (run.out / "p1.png").stat().st_mtime_ns != before
+
+
+def test_two_photos_of_one_stem(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    random_photo(0).save(folder / "a.png")
+    random_photo(1).save(folder / "a.jpg")
+    assert run("--input", folder)[0] == 0
+    assert {p.name for p in run.out.glob("a*.png")} == {"a.png.png", "a.jpg.png"}
+
+
+def test_a_bad_photo_does_not_stop_the_others(run, photo_folder):
+    images = photo_folder / "images"
+    (images / "p1.png").write_bytes(b"")
+    (images / "p2.png").write_bytes((images / "p2.png").read_bytes()[:100])
+    (images / "p3.png").write_text("not an image")
+    status, err = run("--input", images)
+    assert status == 1
+    lines = [line for line in err.splitlines() if line.startswith("problem: ")]
+    assert len(lines) == 3 and all(f"p{i}.png" in line for i, line in zip((1, 2, 3), sorted(lines), strict=True))
+    assert len(list(run.out.glob("p*.png"))) == 5
+
+
+def test_bad_masks_are_reported_and_the_photo_done_without(run, photo_folder):
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(photo_folder / "masks" / "p0" / "0_cup.png")
+    status, err = run("--input", photo_folder / "images" / "p0.png", "--masks", photo_folder / "masks")
+    assert status == 1 and "is 9x9, but the photo is 48x40" in err
+    assert json.loads((run.out / "p0.json").read_text())["masked_phrases"] == []
+
+
+def test_absent_photos_in_a_caption_file(run, photo_folder):
+    (photo_folder / "captions.json").write_text(json.dumps({"ghost.png": "a ghost", "p0.png": "a cup"}))
+    status, err = run("--input", photo_folder / "images")
+    assert status == 1 and "ghost.png" in err
+    assert len(list(run.out.glob("p*.png"))) == 8
+
+
+def test_a_long_caption_is_cut_with_a_note(run, photo_folder):
+    photo = photo_folder / "images" / "p0.png"
+    run("--input", photo, "--caption", "red " * 100)
+    assert "cut to the 77" in run.printed
+
+
+@pytest.mark.parametrize(
+    "args, reason",
+    [
+        (["--input", "nowhere"], "no such file or folder"),
+        (["--model", "nowhere"], "no such checkpoint folder"),
+        (["--captions", "nowhere.json"], "no such caption file"),
+        (["--masks", "nowhere"], "no such folder of masks"),
+    ],
+)
+def test_what_cannot_start_is_one_line(run, photo_folder, args, reason):
+    status, err = run("--input", photo_folder / "images", *args)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert status == 2 and len(errors) == 1 and reason in errors[0] and "Traceback" not in err
+
+
+def test_unwritable_output(run, photo_folder):
+    run.out.parent.mkdir(exist_ok=True)
+    run.out.write_text("a file in the way")
+    status, err = run("--input", photo_folder / "images" / "p0.png")
+    assert status in (1, 2) and "Traceback" not in err and run.out.read_text() == "a file in the way"
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="the mini model is not in this checkout")
+def test_the_bundled_examples_with_the_bundled_model(tmp_path):
+    """The newcomer's first command, in few steps: every example keeps its luminance and gets colours."""
+    assert sample.main(["--output", str(tmp_path), "--steps", "5"]) == 0
+    photos = sorted((sample.EXAMPLES / "images").iterdir())
+    assert len(photos) >= 6
+    for photo in photos:
+        lab = rgb_to_lab(to_tensor(read_image(tmp_path / f"{photo.stem}.png")))
+        own = rgb_to_lab(to_tensor(read_image(photo)))
+        assert (lab[0] - own[0]).abs().mean() < 2.5
+        assert lab[1:].abs().mean() > 2
