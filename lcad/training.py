@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from lcad.builder import start_pipeline
@@ -41,18 +41,31 @@ class ExampleGrid(pl.Callback):
                 logger.experiment.add_image("examples", grid, trainer.global_step)
 
 
+class LastCheckpoint(pl.Callback):
+    """Write `last.ckpt` every so many steps and at the last one.
+
+    Always inside the epoch: after `fit` has ended, Lightning counts the broken-off epoch as done, and a run
+    resumed from there would not see the rest of its photos.
+    """
+
+    def __init__(self, folder: Path, every: int):
+        self.path, self.every, self.saved_step = folder / "last.ckpt", every, 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+        step = trainer.global_step
+        ending = trainer.should_stop or step == trainer.max_steps
+        if step != self.saved_step and (step % self.every == 0 or ending):
+            self.saved_step = step
+            trainer.save_checkpoint(self.path)
+
+
 def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     """A Lightning trainer that logs to `output` and keeps `checkpoints/best.ckpt` and `last.ckpt` there."""
     checkpoints = output / "checkpoints"
+    timer = [] if config.hours is None else [Timer(timedelta(hours=config.hours))]
     callbacks = [
-        # "last" is a checkpoint of its own: Lightning's save_last only follows the best one
-        ModelCheckpoint(
-            checkpoints,
-            "last",
-            every_n_train_steps=config.checkpoint_every,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        ),
+        *timer,  # before the checkpoint, which is to see that time is up
+        LastCheckpoint(checkpoints, config.checkpoint_every),
         ModelCheckpoint(checkpoints, "best", monitor="validation/loss", save_top_k=1, enable_version_counter=False),
         LearningRateMonitor("step"),
         ExampleGrid(output / "images"),
@@ -72,7 +85,6 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
         precision=config.precision,
         max_epochs=config.epochs if config.epochs is not None else -1,
         max_steps=config.steps if config.steps is not None else -1,
-        max_time=timedelta(hours=config.hours) if config.hours is not None else None,
         accumulate_grad_batches=config.accumulate,
         val_check_interval=config.validate_every * config.accumulate,
         check_val_every_n_epoch=None,
@@ -125,7 +137,6 @@ def train(config: StageConfig, stage_class: type[pl.LightningModule], stage_conf
     )
     trainer = build_trainer(config.trainer, output)
     trainer.fit(stage, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
-    trainer.save_checkpoint(output / "checkpoints" / "last.ckpt")
     folder = output / "model"
     if trainer.is_global_zero:
         stage.pipeline.to("cpu").save_pretrained(folder)

@@ -136,10 +136,18 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
     assert not changed(tmp_path / "whole" / "model", tmp_path / "broken" / "model")
 
 
+def test_a_run_ends_with_a_checkpoint_when_its_time_is_up(tmp_path, photo_folder, base):
+    config = write_config(tmp_path, "timed", photo_folder, init=str(base), latent={"sample_steps": 1})
+    overrides = ["trainer.steps=null", "trainer.hours=0.0002", "trainer.checkpoint_every=1000000"]
+    assert train_latent.main(["--config", str(config), "trainer.validate_every=1000000", *overrides]) == 0
+    assert (tmp_path / "timed" / "checkpoints" / "last.ckpt").is_file()
+    assert train_latent.main(["--config", str(config), "--resume", "last", *overrides]) == 0
+
+
 def one_line_error(capsys, status: int) -> str:
-    err = capsys.readouterr().err.strip()
-    assert status == 2 and err.startswith("error: ") and "\n" not in err, err
-    return err
+    lines = [line for line in capsys.readouterr().err.splitlines() if line and "it/s]" not in line]  # not progress bars
+    assert status == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
 
 
 def test_mistakes_are_one_line(tmp_path, photo_folder, base, capsys):
