@@ -39,7 +39,8 @@ def median_times(actions: dict[str, Callable[[], object]], repeats: int, device:
     """Run all actions in turn, once to warm up and `repeats` times for the clock -> median seconds of each."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in tqdm(range(repeats + 1), ", ".join(actions), leave=False):
-        for name, action in actions.items():
+        order = list(actions.items())
+        for name, action in order[turn % len(order) :] + order[: turn % len(order)]:  # no action is always first
             if device.type == "cuda":
                 torch.cuda.synchronize()
             start = time.perf_counter()

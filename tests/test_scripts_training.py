@@ -137,7 +137,9 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
 
 
 def test_a_run_ends_with_a_checkpoint_when_its_time_is_up(tmp_path, photo_folder, base):
-    config = write_config(tmp_path, "timed", photo_folder, init=str(base), latent={"sites": "conv_in", "sample_steps": 1})
+    config = write_config(
+        tmp_path, "timed", photo_folder, init=str(base), latent={"sites": "conv_in", "sample_steps": 1}
+    )
     overrides = ["trainer.steps=null", "trainer.hours=0.0002", "trainer.checkpoint_every=1000000"]
     assert train_latent.main(["--config", str(config), "trainer.validate_every=1000000", *overrides]) == 0
     assert (tmp_path / "timed" / "checkpoints" / "last.ckpt").is_file()
