@@ -32,7 +32,8 @@ def run_stage(description: str, schema: type[StageConfig], argv: list[str] | Non
         from lcad.training import train  # Lightning takes seconds to import: after the config is known to be good
 
         folder = train(config, *_stage_of(config), args.resume)
-        print(f"wrote {folder}; try: python scripts/sample.py --model {folder}")
+        if folder is not None:
+            print(f"wrote {folder}; try: python scripts/sample.py --model {folder}")
         return 0
 
     return reporting(action)

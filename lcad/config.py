@@ -103,7 +103,7 @@ class PixelConfig:
     artifact_floor: float = 0.0  # added to the map; see lcad.artifact_loss
     chroma_weight: float = 1.0  # > 1: chroma counts more in L_rec (Y'CbCr), for a base autoencoder
     adversarial: float = 1.0  # alpha; 0 leaves the discriminator out
-    adversarial_start: int = 0  # steps before the discriminator joins in
+    adversarial_start: int = 0  # steps in which the discriminator only learns
     discriminator_channels: int = 64
     perceptual: float = 0.5  # beta; 0 leaves LPIPS out
     perceptual_net: str = "vgg"  # vgg | alex | squeeze
@@ -129,6 +129,7 @@ class LatentConfig:
 @dataclass
 class StageConfig:
     output: str = MISSING  # run folder: logs, Lightning checkpoints and, at the end, `model/`
+    save_dtype: str = "float32"  # of the weights in `model/`: float32 | float16 | bfloat16
     init: str | None = None  # checkpoint folder to start from; None: from scratch, as `model` says
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

@@ -77,12 +77,14 @@ class PixelStage(pl.LightningModule):
         if self.lpips is not None:
             parts["per"] = self.lpips(fake, real).mean()
             loss = loss + self.config.perceptual * parts["per"]
-        if self.discriminator is not None and self.global_step >= self.config.adversarial_start:
-            self.discriminator.requires_grad_(False)
-            parts["dis"] = hinge_generator_loss(self.discriminator(fake))
-            self.discriminator.requires_grad_(True)
+        if self.discriminator is not None:
             parts["critic"] = hinge_discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
-            loss = loss + self.config.adversarial * parts["dis"] + parts["critic"]
+            loss = loss + parts["critic"]
+            if self.global_step >= self.config.adversarial_start:
+                self.discriminator.requires_grad_(False)
+                parts["dis"] = hinge_generator_loss(self.discriminator(fake))
+                self.discriminator.requires_grad_(True)
+                loss = loss + self.config.adversarial * parts["dis"]
         self.log_dict({f"train/{name}": value.detach() for name, value in parts.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

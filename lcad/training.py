@@ -16,6 +16,7 @@ from lcad.data.module import PhotoModule
 from lcad.data.photos import open_photos
 from ldm.images import image_grid, to_image, write_image
 
+SAVE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EXAMPLES = 6  # photos in a logged image grid
 
 
@@ -116,12 +117,19 @@ def resume_path(resume: str | None, output: Path) -> Path | None:
     return path
 
 
-def train(config: StageConfig, stage_class: type[pl.LightningModule], stage_config: object, resume: str | None) -> Path:
+def train(
+    config: StageConfig, stage_class: type[pl.LightningModule], stage_config: object, resume: str | None
+) -> Path | None:
     """Run a training stage to its end and write the checkpoint folder `<output>/model`.
+
+    Returns:
+        The folder; None on all devices but the first.
 
     Raises:
         FileNotFoundError, FileExistsError, ValueError: what a user can mend; messages are one line.
     """
+    if config.save_dtype not in SAVE_DTYPES:
+        raise ValueError(f"save_dtype: got {config.save_dtype!r}; allowed: {', '.join(SAVE_DTYPES)}")
     output = Path(config.output)
     checkpoint = resume_path(resume, output)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
@@ -137,7 +145,8 @@ def train(config: StageConfig, stage_class: type[pl.LightningModule], stage_conf
     )
     trainer = build_trainer(config.trainer, output)
     trainer.fit(stage, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    if not trainer.is_global_zero:
+        return None
     folder = output / "model"
-    if trainer.is_global_zero:
-        stage.pipeline.to("cpu").save_pretrained(folder)
+    stage.pipeline.to("cpu", SAVE_DTYPES[config.save_dtype]).save_pretrained(folder)
     return folder

@@ -1,38 +1,30 @@
-"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint into a checkpoint folder of this project."""
+#!/usr/bin/env python3
+"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint into a checkpoint folder of this project.
+
+python scripts/convert_checkpoint.py downloads/l-cad.ckpt checkpoints/lcad
+python scripts/convert_checkpoint.py downloads/stable-diffusion-v1-5 checkpoints/sd15 --sites down_blocks
+"""
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
+from lcad.command_line import reporting
 from lcad.conversion import convert
+from lcad.extended_conv import SITES
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-SITES = {"conv_in": "conv_in", "paper": "down_blocks"}
-
-EXAMPLES = """examples:
-  python scripts/convert_checkpoint.py downloads/l-cad.ckpt checkpoints/l-cad
-  python scripts/convert_checkpoint.py downloads/stable-diffusion-v1-5 checkpoints/sd15 --sites paper
-"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="convert_checkpoint.py",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
     parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
     parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
     parser.add_argument(
-        "--sites",
-        choices=SITES,
-        default="conv_in",
-        help="channel-extended convolutions: the first one alone, or all of the paper's (default: conv_in)",
+        "--sites", choices=SITES, default="conv_in", help="channel-extended convolutions (default: conv_in)"
     )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(argv)
@@ -48,24 +40,19 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
         raise ValueError(f"{output}: is not empty; give another folder, or --overwrite")
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse(argv)
-    try:
-        check_output(arguments.source, arguments.output, arguments.overwrite)
-        conversion = convert(
-            arguments.source,
-            text_heads=arguments.text_heads,
-            sites=SITES[arguments.sites],
-            dtype=DTYPES[arguments.dtype],
-        )
-        conversion.pipeline.save_pretrained(arguments.output)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> int:
+    check_output(args.source, args.output, args.overwrite)
+    conversion = convert(args.source, text_heads=args.text_heads, sites=args.sites, dtype=DTYPES[args.dtype])
+    conversion.pipeline.save_pretrained(args.output)
     print(conversion.summary())
-    print(f"written: {arguments.output}")
+    print(f"written: {args.output}")
     return 0
 
 
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    return reporting(lambda: run(args))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
