@@ -24,6 +24,7 @@ from lcad.pipeline import LCADPipeline
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+CONTACT_SHEET = "contact_sheet"  # a name that no result may have
 THUMBNAIL = 320  # pixels, of what is kept for the contact sheet
 TRUE_COLOR_CHROMA = 4  # spread of RGB channels (0-255) above which a photo counts as coloured
 
@@ -38,7 +39,7 @@ class Settings:
     seed: int = 0
     samples: int = 1
     output_luminance: str = "input"
-    refinement: Refinement = field(default_factory=Refinement)
+    refinement: Refinement | None = Refinement()
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class _Loaded:
 
 
 def list_jobs(photos: list[Path], captions: dict[str, list[str]]) -> list[Job]:
-    """Photos with their first caption; results are named after the stem, or the whole name where stems clash."""
-    stems = [photo.stem for photo in photos]
+    """Photos with their first caption; results are named after the stem, or the whole name where that clashes."""
+    stems = [photo.stem for photo in photos] + [CONTACT_SHEET]
     return [
         Job(photo, (captions.get(photo.name) or [""])[0], photo.stem if stems.count(photo.stem) == 1 else photo.name)
         for photo in photos

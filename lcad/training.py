@@ -140,10 +140,9 @@ def train(
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)
     options = config.trainer
-    data = PhotoModule(
-        stage.training_data(photos["train"]), photos["val"], options.batch_size, config.data.workers, options.seed
-    )
-    trainer = build_trainer(config.trainer, output)
+    trainer = build_trainer(options, output)
+    training_data = stage.to(trainer.strategy.root_device).training_data(photos["train"])
+    data = PhotoModule(training_data, photos["val"], options.batch_size, config.data.workers, options.seed)
     trainer.fit(stage, data, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     if not trainer.is_global_zero:
         return None

@@ -29,6 +29,7 @@ from lcad.latent_stage import LatentStage
 from lcad.phrases import comma_phrases
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import latent_stride
+from ldm.devices import choose_device
 from ldm.guidance import guided
 from ldm.images import to_image
 
@@ -159,7 +160,7 @@ def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, floa
 
 def run(args: argparse.Namespace) -> int:
     pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
-    pipeline = pipeline.to(args.device)
+    pipeline = pipeline.to(choose_device(args.device))
     pipeline.vae.requires_grad_(False)
     seconds = time_steps(pipeline, args.repeats)
     if args.photo_steps:

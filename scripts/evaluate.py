@@ -16,11 +16,12 @@ def run(args: argparse.Namespace) -> int:
     from lcad.captions import read_captions
     from lcad.evaluation import METHODS, evaluate, means, write_rows
     from lcad.pipeline import LCADPipeline
+    from ldm.devices import choose_device
     from ldm.images import list_images
 
     photos = list_images(args.input)
     captions = read_captions(photos[0].parent, args.captions)
-    pipeline = LCADPipeline.from_pretrained(args.model).to(args.device)
+    pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
     pipeline.set_progress_bar_config(disable=True)
     for method, title in METHODS.items():
         rows = evaluate(
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder for one CSV of per-photo scores a method")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=5.0)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     from lcad.attention_refinement import Refinement
     from lcad.captions import read_captions
     from lcad.contact_sheet import contact_sheet
-    from lcad.folder_run import FolderRun, Settings, list_jobs
+    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, list_jobs
     from lcad.pipeline import LCADPipeline
+    from ldm.devices import choose_device
     from ldm.images import list_images, write_image
     from ldm.schedulers import build_scheduler
 
@@ -86,26 +87,27 @@ def run(args: argparse.Namespace) -> int:
     if args.caption is not None:
         captions = {photo.name: [args.caption] for photo in photos}
 
-    if args.device == "auto":
-        args.device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(args.device)
+    device = choose_device(args.device)
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(device)
     pipeline.scheduler = build_scheduler(args.scheduler)
     pipeline.set_progress_bar_config(leave=False, disable=len(photos) > args.batch_size)
 
-    refinement = None
-    if args.refinement != "none":
-        strength = {} if args.strength is None else {"strength": args.strength}
-        refinement = Refinement(mode=args.refinement, **strength)
+    strength = {} if args.strength is None else {"strength": args.strength}
     settings = Settings(
-        args.steps, args.scheduler, args.guidance, args.seed, args.num_samples, args.output_luminance, refinement
+        args.steps,
+        args.scheduler,
+        args.guidance,
+        args.seed,
+        args.num_samples,
+        args.output_luminance,
+        None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
     )
     runner = FolderRun(pipeline, settings, args.output, args.masks, args.model, args.overwrite, report=tqdm.write)
-    for name in absent:
-        runner.summary.problems.append(f"captions name {name!r}, which is not in {photos[0].parent}")
+    runner.summary.problems += [f"captions name {name!r}, which is not in {photos[0].parent}" for name in absent]
     summary = runner.run(list_jobs(photos, captions), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
 
     if summary.rows:
-        write_image(args.output / "contact_sheet.png", contact_sheet(summary.rows[:SHEET_ROWS]))
+        write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows[:SHEET_ROWS]))
     print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {args.output}")
     if len(summary.rows) > SHEET_ROWS:
         print(f"contact_sheet.png shows the first {SHEET_ROWS} of {len(summary.rows)} photos")

@@ -75,8 +75,10 @@ def test_two_photos_of_one_stem(run, tmp_path):
     folder.mkdir()
     random_photo(0).save(folder / "a.png")
     random_photo(1).save(folder / "a.jpg")
+    random_photo(2).save(folder / "contact_sheet.png")
     assert run("--input", folder)[0] == 0
-    assert {p.name for p in run.out.glob("a*.png")} == {"a.png.png", "a.jpg.png"}
+    expected = {"a.png.png", "a.jpg.png", "contact_sheet.png.png", "contact_sheet.png"}
+    assert {p.name for p in run.out.glob("*.png")} == expected
 
 
 def test_a_bad_photo_does_not_stop_the_others(run, photo_folder):
@@ -118,6 +120,7 @@ def test_a_long_caption_is_cut_with_a_note(run, photo_folder):
         (["--model", "nowhere"], "no such checkpoint folder"),
         (["--captions", "nowhere.json"], "no such caption file"),
         (["--masks", "nowhere"], "no such folder of masks"),
+        (["--device", "warp:9"], "device 'warp:9' cannot be used"),
     ],
 )
 def test_what_cannot_start_is_one_line(run, photo_folder, args, reason):
