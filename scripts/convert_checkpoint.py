@@ -26,6 +26,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sites", choices=SITES, default="conv_in", help="channel-extended convolutions (default: conv_in)"
     )
+    parser.add_argument(
+        "--image-size", type=int, default=256, help="photos are brought to this size squared (default: 256)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(argv)
 
@@ -42,7 +45,13 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_output(args.source, args.output, args.overwrite)
-    conversion = convert(args.source, text_heads=args.text_heads, sites=args.sites, dtype=DTYPES[args.dtype])
+    conversion = convert(
+        args.source,
+        text_heads=args.text_heads,
+        sites=args.sites,
+        image_size=args.image_size,
+        dtype=DTYPES[args.dtype],
+    )
     conversion.pipeline.save_pretrained(args.output)
     print(conversion.summary())
     print(f"written: {args.output}")

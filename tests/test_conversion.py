@@ -468,7 +468,9 @@ def test_main_writes_a_folder_that_loads_to_the_same_weights(tmp_path, mini, cap
 
 def test_main_at_half_precision_and_the_papers_sites(tmp_path, mini):
     source, output = write(tmp_path / "w.safetensors", mini), tmp_path / "out"
-    assert main([str(source), str(output), "--dtype", "float16", "--sites", "down_blocks"]) == 0
+    options = ["--dtype", "float16", "--sites", "down_blocks", "--image-size", "64"]
+    assert main([str(source), str(output), *options]) == 0
+    assert LCADPipeline.from_pretrained(output).config.image_size == 64
     state = load_file(output / "unet" / "diffusion_pytorch_model.safetensors")
     assert "down_blocks.1.resnets.0.conv1.extension.weight" in state
     assert {value.dtype for value in state.values()} == {torch.float16}
