@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 178_000_000  # about where Pillow refuses, too
 
 
 class ImageError(ValueError):
@@ -43,9 +43,11 @@ def read_image(path: str | os.PathLike) -> Image.Image:
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path}: too large; at most {MAX_PIXELS:,} pixels are read") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise ImageError(f"{path}: damaged or truncated image ({error}); copy it again from its source") from error
 
 
