@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -208,16 +209,14 @@ class FolderRun:
             "versions": {name: version(name) for name in PACKAGES},
         }
 
-    @property
+    @cached_property
     def model_hash(self) -> str:
-        """SHA-256 over the checkpoint folder's weight files, computed once."""
-        if not hasattr(self, "_model_hash"):
-            digest = hashlib.sha256()
-            for file in sorted(Path(self.model).glob("*/*.safetensors")) if self.model else []:
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-            self._model_hash = digest.hexdigest()
-        return self._model_hash
+        """SHA-256 over the checkpoint folder's weight files."""
+        digest = hashlib.sha256()
+        for file in sorted(Path(self.model).glob("*/*.safetensors")) if self.model else []:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        return digest.hexdigest()
 
     def _was_made_by(self, job: Job, record: dict) -> bool:
         paths = [self._path(job, k) for k in range(self.settings.samples)]
