@@ -99,7 +99,9 @@ def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys)
 def test_base_text_to_image_trains_unet_and_text(tmp_path, photo_folder, base):
     latent = {"trainable": ["unet.*", "text_encoder.*"], "learning_rate": 1e-3, "sample_steps": 2}
     config = write_config(tmp_path, "t2i", photo_folder, init=str(base), latent=latent)
-    assert train_latent.main(["--config", str(config), "trainer.gradient_checkpointing=true"]) == 0
+    overrides = ["trainer.gradient_checkpointing=true", "trainer.logger=tensorboard", "trainer.validate_every=1"]
+    assert train_latent.main(["--config", str(config), *overrides]) == 0
+    assert list((tmp_path / "t2i" / "logs").rglob("events.out.*"))
     touched = changed(base, tmp_path / "t2i" / "model")
     assert any(name.startswith("text_encoder.") for name in touched)
     assert not any(name.startswith(("vae.", "luminance_encoder.")) for name in touched)
