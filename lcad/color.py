@@ -81,6 +81,11 @@ def luminance_to_hint(luminance: Tensor, scale: str) -> Tensor:
     return torch.cat([hint, hint, hint], dim=-3)
 
 
+def rgb_to_hint(rgb: Tensor, scale: str) -> Tensor:
+    """sRGB in [0, 1], (..., 3, H, W) -> hint, same shape; see `luminance_to_hint`."""
+    return luminance_to_hint(rgb_to_luminance(rgb), scale)
+
+
 def merge_chroma(luminance: Tensor, lab: Tensor) -> Tensor:
     """Take L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, h, w) of any size -> sRGB (..., 3, H, W)."""
     chroma = lab[..., 1:, :, :]

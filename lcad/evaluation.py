@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance
+from lcad.color import merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.guided_decoder import guided_decode
 from lcad.metrics import colorfulness, psnr
 from lcad.pipeline import LCADPipeline
@@ -66,10 +66,9 @@ def evaluate(
 
 @torch.no_grad()
 def _round_trip(pipeline: LCADPipeline, real: Tensor) -> Tensor:
-
     side = pipeline.config.image_size
     small = torch.nn.functional.interpolate(real, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
-    features = pipeline.luminance_encoder(luminance_to_hint(rgb_to_luminance(small), pipeline.config.hint_scale))
+    features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
     decoded = guided_decode(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
     return merge_chroma(rgb_to_luminance(real), rgb_to_lab((decoded / 2 + 0.5).clamp(0, 1)))
 

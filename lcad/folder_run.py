@@ -26,6 +26,7 @@ from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 CONTACT_SHEET = "contact_sheet"  # a name that no result may have
+SHEET_ROWS = 40  # photos on the contact sheet: a long run keeps no more pictures than these
 THUMBNAIL = 320  # pixels, of what is kept for the contact sheet
 TRUE_COLOR_CHROMA = 4  # spread of RGB channels (0-255) above which a photo counts as coloured
 
@@ -234,6 +235,8 @@ class FolderRun:
         return self.output / f"{job.name}.json"
 
     def _add_row(self, job: Job, photo: Image.Image, results: list[Image.Image]) -> None:
+        if len(self.summary.rows) >= SHEET_ROWS:
+            return
         grey = photo.convert("L")
         pictures = [
             ("grey", grey),

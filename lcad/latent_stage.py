@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcad.captions import SCARCE_CAPTION
-from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
@@ -68,7 +68,7 @@ class LatentStage(pl.LightningModule):
         rgb = batch["image"]
         fixed = {"moments": posterior(self.vae, rgb * 2 - 1).parameters}
         if self.unet.site_names:
-            hint = luminance_to_hint(rgb_to_luminance(rgb), self.pipeline.config.hint_scale)
+            hint = rgb_to_hint(rgb, self.pipeline.config.hint_scale)
             fixed["luminance"] = self.luminance_encoder(hint)[-1]
         return fixed
 

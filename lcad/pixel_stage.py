@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcad.artifact_loss import artifact_loss
-from lcad.color import luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
+from lcad.color import merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
 from lcad.config import PixelConfig, TrainerConfig
 from lcad.data.photos import PhotoDataset
 from lcad.guided_decoder import guided_decode
@@ -50,10 +50,6 @@ class PixelStage(pl.LightningModule):
         """The photos as they are: nothing is cached in stage 1."""
         return photos
 
-    def hint(self, rgb: Tensor) -> Tensor:
-        """rgb in [0, 1] -> hint."""
-        return luminance_to_hint(rgb_to_luminance(rgb), self.pipeline.config.hint_scale)
-
     def reconstruct(self, rgb: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """rgb (B, 3, S, S) in [0, 1] -> the round trip through the latent in [-1, 1], and the KL term, a scalar."""
         images = rgb * 2 - 1
@@ -62,7 +58,9 @@ class PixelStage(pl.LightningModule):
         if generator is not None:
             noise = torch.randn(distribution.mean.shape, generator=generator).to(images)
         z = (distribution.mean + distribution.std * noise) * self.vae.config.scaling_factor
-        features = self.luminance_encoder(self.hint(rgb)) if self.config.train == "luminance" else None
+        features = None
+        if self.config.train == "luminance":
+            features = self.luminance_encoder(rgb_to_hint(rgb, self.pipeline.config.hint_scale))
         return guided_decode(self.vae, z, features), distribution.kl().mean()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:

@@ -14,9 +14,9 @@ from lcad.builder import start_pipeline
 from lcad.config import StageConfig, TrainerConfig
 from lcad.data.module import PhotoModule
 from lcad.data.photos import open_photos
+from ldm.devices import DTYPES
 from ldm.images import image_grid, to_image, write_image
 
-SAVE_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EXAMPLES = 6  # photos in a logged image grid
 
 
@@ -128,8 +128,8 @@ def train(
     Raises:
         FileNotFoundError, FileExistsError, ValueError: what a user can mend; messages are one line.
     """
-    if config.save_dtype not in SAVE_DTYPES:
-        raise ValueError(f"save_dtype: got {config.save_dtype!r}; allowed: {', '.join(SAVE_DTYPES)}")
+    if config.save_dtype not in DTYPES:
+        raise ValueError(f"save_dtype: got {config.save_dtype!r}; allowed: {', '.join(DTYPES)}")
     output = Path(config.output)
     checkpoint = resume_path(resume, output)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
@@ -147,5 +147,5 @@ def train(
     if not trainer.is_global_zero:
         return None
     folder = output / "model"
-    stage.pipeline.to("cpu", SAVE_DTYPES[config.save_dtype]).save_pretrained(folder)
+    stage.pipeline.to("cpu", DTYPES[config.save_dtype]).save_pretrained(folder)
     return folder

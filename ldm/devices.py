@@ -1,6 +1,8 @@
-"""Choosing the device to compute on."""
+"""Choosing the device to compute on, and the types weights can have."""
 
 import torch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def choose_device(name: str) -> torch.device:

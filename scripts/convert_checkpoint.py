@@ -8,13 +8,10 @@ python scripts/convert_checkpoint.py downloads/stable-diffusion-v1-5 checkpoints
 import argparse
 from pathlib import Path
 
-import torch
-
 from lcad.command_line import reporting
 from lcad.conversion import convert
 from lcad.extended_conv import SITES
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
+from ldm.devices import DTYPES
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from lcad.attention_refinement import MODES
 from lcad.command_line import reporting
+from ldm.devices import DTYPES, choose_device
 from ldm.schedulers import SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
-SHEET_ROWS = 40  # photos on the contact sheet
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -46,7 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--num-samples", type=int, default=1, help="different colorizations of each photo")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    add("--dtype", default="float32", choices=list(DTYPES))
     add("--batch-size", type=int, default=4)
     add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
     add(
@@ -65,7 +65,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
     from tqdm import tqdm
 
     from lcad.attention_refinement import Refinement
@@ -73,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     from lcad.contact_sheet import contact_sheet
     from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, list_jobs
     from lcad.pipeline import LCADPipeline
-    from ldm.devices import choose_device
     from ldm.images import list_images, write_image
     from ldm.schedulers import build_scheduler
 
@@ -88,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         captions = {photo.name: [args.caption] for photo in photos}
 
     device = choose_device(args.device)
-    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=getattr(torch, args.dtype)).to(device)
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
     pipeline.scheduler = build_scheduler(args.scheduler)
     pipeline.set_progress_bar_config(leave=False, disable=len(photos) > args.batch_size)
 
@@ -107,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
     summary = runner.run(list_jobs(photos, captions), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
 
     if summary.rows:
-        write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows[:SHEET_ROWS]))
+        write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows))
     print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {args.output}")
-    if len(summary.rows) > SHEET_ROWS:
-        print(f"contact_sheet.png shows the first {SHEET_ROWS} of {len(summary.rows)} photos")
+    if summary.written + summary.kept > len(summary.rows):
+        print(f"contact_sheet.png shows the first {len(summary.rows)} of them")
     for problem in summary.problems:
         print(f"problem: {problem}", file=sys.stderr)
     return 1 if summary.problems else 0
