@@ -5,6 +5,7 @@ A caption is *complete* (colours for the major objects), *partial* (for some) or
 
 import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -91,6 +92,16 @@ def _read_sidecars(folder: Path) -> Captions:
                 raise CaptionError(f"{sidecar}: not UTF-8 text ({error}); save it as UTF-8") from error
             captions[photo.name] = [" ".join(line.split()) for line in lines if line.strip()]
     return captions
+
+
+def mirror_words(caption: str) -> str:
+    """The caption of the mirrored photo: "left" and "right" change places.
+
+    >>> mirror_words("The red cup on the left")
+    'The red cup on the right'
+    """
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
+    return re.sub(r"\b([Ll]eft|[Rr]ight)\b", lambda match: other[match.group()], caption)
 
 
 @dataclass(frozen=True)

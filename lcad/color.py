@@ -45,14 +45,44 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
     """Lab, (..., 3, H, W) -> sRGB, clipped to [0, 1], same shape."""
+    linear = _lab_to_linear(lab)
+    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return rgb.clamp(0, 1)
+
+
+def _lab_to_linear(lab: Tensor) -> Tensor:
+    """Lab -> linear sRGB, outside [0, 1] for colours outside the gamut."""
     luminance, a, b = lab.unbind(-3)
     fy = (luminance + 16) / 116
     f = torch.stack([fy + a / 500, fy, (fy - b / 200).clamp_min(0)], dim=-3)
     xyz = torch.where(f > 0.2068966, f**3, (f - 16 / 116) / 7.787)
     matrix = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64))
-    linear = _mix(xyz, matrix * torch.tensor(_WHITE, dtype=torch.float64)[None, :])
-    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return rgb.clamp(0, 1)
+    return _mix(xyz, matrix * torch.tensor(_WHITE, dtype=torch.float64)[None, :])
+
+
+def reduce_to_gamut(lab: Tensor, steps: int = 8) -> Tensor:
+    """Lab (..., 3, H, W) -> the same lightness and hue, with only so much chroma as sRGB can show.
+
+    By bisection on the factor of the chroma, to 1 / 2**steps.
+    """
+    reduced = lab.clone()
+    reduced[..., 0, :, :].clamp_(0, 100)
+    pixels = reduced.movedim(-3, 0)  # a view: (3, ..., H, W)
+    outside = ~_in_gamut(pixels)
+    luminance, chroma = pixels[:1, outside], pixels[1:, outside]  # (1 or 2, pixels outside)
+    low, high = torch.zeros_like(luminance), torch.ones_like(luminance)
+    for _ in range(steps):
+        factor = (low + high) / 2
+        inside = _in_gamut(torch.cat([luminance, factor * chroma]))
+        low, high = torch.where(inside, factor, low), torch.where(inside, high, factor)
+    pixels[1:, outside] = low * chroma
+    return reduced
+
+
+def _in_gamut(lab: Tensor) -> Tensor:
+    """Lab (3, ...) -> (...) bool."""
+    linear = _lab_to_linear(lab.reshape(3, -1, 1))
+    return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=0).reshape(lab.shape[1:])
 
 
 def rgb_to_luminance(rgb: Tensor) -> Tensor:

@@ -56,12 +56,23 @@ class ModelConfig:
 
 
 @dataclass
-class DataConfig:
+class SourceConfig:
+    """One folder of captioned photos."""
+
     folder: str = MISSING  # folder of images (or with a subfolder images/)
     captions: str | None = None  # caption file; None: looked for, see lcad.captions.read_captions
+    # where captions come from, see lcad.data.sources.CAPTION_SOURCES: file, dominant_colors, label_maps
+    caption_sources: list[str] = field(default_factory=lambda: ["file"])
+    label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
+    label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
     splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
-    validation: int = 64  # photos held out for validation when there is no splits file
     max_photos: int | None = None  # use only the first so many training photos
+
+
+@dataclass
+class DataConfig(SourceConfig):
+    more: list[SourceConfig] = field(default_factory=list)  # further folders, mixed with the first
+    validation: int = 64  # photos of each folder for validation
     crop: str = "random"  # random (of a slightly larger photo) | center
     flip: bool = True  # mirror half of the photos
     scarce: float = 0.3  # share of captions replaced by "a colorful image" (the paper)

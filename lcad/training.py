@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from lcad.builder import start_pipeline
 from lcad.config import StageConfig, TrainerConfig
 from lcad.data.module import PhotoModule
-from lcad.data.photos import open_photos
+from lcad.data.sources import open_photos
 from ldm.devices import DTYPES
 from ldm.images import image_grid, to_image, write_image
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lcad.captions import SCARCE_CAPTION, CaptionError, CaptionSampler, read_captions
+from lcad.captions import SCARCE_CAPTION, CaptionError, CaptionSampler, mirror_words, read_captions
 
 EXPECTED = {"a.png": ["a red cup", "a cup"], "b.png": ["two  dogs".replace("  ", " ")]}
 
@@ -77,3 +77,8 @@ def test_levels_come_in_the_asked_shares():
     shares = [count / 20_000 for count in counts.values()]
     assert shares == pytest.approx([0.1, 0.3, 0.3, 0.3], abs=0.01)
     assert {drawn([], rng) for _ in range(100)} == {"", SCARCE_CAPTION}
+
+
+def test_mirroring_swaps_left_and_right():
+    assert mirror_words("Left cup at the top left, bright cup right") == "Right cup at the top right, bright cup left"
+    assert mirror_words(mirror_words("the left cup, the right cup")) == "the left cup, the right cup"

@@ -9,7 +9,7 @@ import torch
 from lcad.config import DataConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
 from lcad.data.module import ResumableSampler
-from lcad.data.photos import open_photos
+from lcad.data.sources import open_photos
 from lcad.latent_stage import LatentStage
 from lcad.pipeline import LCADPipeline
 

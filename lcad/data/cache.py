@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lcad.captions import SCARCE_CAPTION
+from lcad.captions import SCARCE_CAPTION, mirror_words
 from lcad.data.photos import PhotoDataset
 from ldm.images import to_tensor
 from ldm.text_encoder import encode_captions
@@ -89,8 +89,8 @@ def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
 
 
 def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
-    names = (photo.name for photo in photos.photos)
-    captions = sorted({"", SCARCE_CAPTION}.union(*(photos.captions.get(name, ()) for name in names)))
+    captions = {"", SCARCE_CAPTION}.union(*(photos.captions.get(photo, ()) for photo in photos.photos))
+    captions = sorted(captions | {mirror_words(caption) for caption in captions} if photos.flip else captions)
     text = None
     for start in tqdm(range(0, len(captions), BATCH), "caching text", unit="batch", mininterval=5):
         rows = encode_captions(stage.pipeline.tokenizer, stage.text_encoder, captions[start : start + BATCH])
@@ -102,7 +102,8 @@ def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
 
 def _fingerprint(stage, photos: PhotoDataset) -> str:
     digest = hashlib.sha256()
-    listed = [[photo.name, photo.stat().st_size, photos.captions.get(photo.name)] for photo in photos.photos]
+    texts = {} if stage.text_trained else photos.captions
+    listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in photos.photos]
     described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
     digest.update(json.dumps([described, stage.pipeline.config.hint_scale]).encode())
     frozen: list[nn.Module] = [stage.vae, stage.luminance_encoder]

@@ -1,9 +1,8 @@
-"""A folder of captioned photos as a data set.
+"""Captioned photos as a data set.
 
 Shapes: S the model's image size; images (3, S, S) float32 in [0, 1].
 """
 
-import json
 import warnings
 from pathlib import Path
 
@@ -13,16 +12,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lcad.captions import CaptionSampler, read_captions
-from lcad.config import DataConfig
-from ldm.images import ImageError, list_images, read_image, to_tensor
+from lcad.captions import CaptionSampler, mirror_words
+from ldm.images import ImageError, read_image, to_tensor
 
-SPLITS = ("train", "val", "test")
 RANDOM_CROP_MARGIN = 1.125  # the short side before a random crop, in units of S
 
 
 class PhotoDataset(Dataset):
-    """Photos, each with its captions.
+    """Photos, each with its captions. In the caption of a mirrored photo, left and right change places.
 
     The key of an item is `epoch * len(self) + index`: augmentation and the choice of the caption are drawn
     from the key and the seed alone, so a resumed run sees exactly what the unbroken one would have seen.
@@ -31,7 +28,7 @@ class PhotoDataset(Dataset):
     def __init__(
         self,
         photos: list[Path],
-        captions: dict[str, list[str]],
+        captions: dict[Path, list[str]],
         size: int,
         sampler: CaptionSampler,
         crop: str = "center",
@@ -58,8 +55,9 @@ class PhotoDataset(Dataset):
         """What a key stands for: index of the photo, caption, mirrored or not, and the generator for the crop."""
         rng = np.random.default_rng((self.seed, int(key)))
         index = int(key) % len(self)
-        caption = self.sampler(self.captions.get(self.photos[index].name, []), rng)
-        return index, caption, bool(self.flip and rng.random() < 0.5), rng
+        caption = self.sampler(self.captions.get(self.photos[index], []), rng)
+        mirrored = bool(self.flip and rng.random() < 0.5)
+        return index, mirror_words(caption) if mirrored else caption, mirrored, rng
 
     def square(self, index: int, rng: np.random.Generator | None = None) -> Image.Image:
         """The photo cut to S x S, RGB."""
@@ -85,58 +83,6 @@ def crop_square(image: Image.Image, size: int, rng: np.random.Generator | None) 
     if rng is not None:
         left, top = rng.random() * (width - size), rng.random() * (height - size)
     return image.crop((int(left), int(top), int(left) + size, int(top) + size))
-
-
-def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoDataset]:
-    """The training and validation photos a config names: {"train": ..., "val": ...}.
-
-    Raises:
-        FileNotFoundError: no such folder, or no images in it.
-        CaptionError, ValueError: a caption or splits file that cannot be used.
-    """
-    folder = Path(config.folder)
-    photos = list_images(folder / "images" if (folder / "images").is_dir() else folder)
-    captions = read_captions(photos[0].parent, Path(config.captions) if config.captions else None)
-    _warn_of_absent(captions, photos)
-    parts = _split(photos, config)
-    if config.max_photos is not None:
-        parts["train"] = parts["train"][: config.max_photos]
-    if not parts["train"]:
-        raise ValueError(f"{folder}: no photo is left for training; see data.splits and data.validation")
-    drawn = CaptionSampler(config.scarce, config.drop)
-    return {
-        "train": PhotoDataset(parts["train"], captions, size, drawn, config.crop, config.flip, seed),
-        "val": PhotoDataset(parts["val"], captions, size, CaptionSampler(0, 0), seed=seed),
-    }
-
-
-def _warn_of_absent(captions: dict[str, list[str]], photos: list[Path]) -> None:
-    absent = sorted(captions.keys() - {photo.name for photo in photos})
-    if absent:
-        warnings.warn(
-            f"captions name {len(absent)} photos that are not in {photos[0].parent}: "
-            f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}; they are left out",
-            stacklevel=3,
-        )
-
-
-def _split(photos: list[Path], config: DataConfig) -> dict[str, list[Path]]:
-    if config.splits is None:
-        held_out = min(config.validation, len(photos) // 2)
-        cut = len(photos) - held_out
-        return {"train": photos[:cut], "val": photos[cut:]}
-    path = Path(config.splits)
-    try:
-        split_of = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: cannot be read as splits ({error}); expected JSON: name -> train | val | test"
-        ) from error
-    if not isinstance(split_of, dict) or not set(map(str, split_of.values())) <= set(SPLITS):
-        raise ValueError(f"{path}: expected JSON: name -> {' | '.join(SPLITS)}")
-    parts = {part: [photo for photo in photos if split_of.get(photo.name) == part] for part in SPLITS}
-    parts["val"] = parts["val"][: config.validation]
-    return parts
 
 
 def collate(items: list[dict]) -> dict[str, Tensor | list[str]]:

@@ -1,0 +1,114 @@
+"""Captions drawn from the colours of a photo, for photos without captions or whose captions name no colours.
+
+This is how a small model learns what colour words mean. Arrays: rgb (H, W, 3) uint8; labels (H, W) class ids.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lcad.color import rgb_to_lab
+from lcad.color_names import COLOR_WORDS, name_color, name_colors
+from ldm.images import read_image, to_tensor
+
+GRID = 24  # a photo is looked at as GRID x GRID cells
+SHARE = 0.12  # of a photo's cells that a colour must have to be named
+MAX_COLORS = 3
+LABEL_SHARE = 0.02  # of a photo's pixels that a labelled region must have to be named
+MAX_LABELS = 4
+CHROMATIC = tuple(word for word in COLOR_WORDS if word != "grey")
+
+
+def dominant_colors(rgb: np.ndarray) -> list[str]:
+    """The colour words that many parts of a photo have, most frequent first, at most `MAX_COLORS`; no neutrals."""
+    return _frequent(name_colors(_cells(rgb)))
+
+
+def dominant_color_captions(rgb: np.ndarray) -> list[str]:
+    """Captions such as "a photo with yellow and green" and "blue at the top, green at the bottom".
+
+    A photo without colours gives "a black and white photo".
+    """
+    names = name_colors(_cells(rgb))
+    words = _frequent(names)
+    if not words:
+        return ["a black and white photo"]
+    listed = " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    captions = [f"a photo with {listed}", listed, f"a {words[0]} photo" if len(words) == 1 else f"{listed} things"]
+    half = GRID // 2
+    for first, second, one, other in (
+        (names[:half], names[half:], "at the top", "at the bottom"),
+        (names[:, :half], names[:, half:], "on the left", "on the right"),
+    ):
+        a, b = _frequent(first)[:1], _frequent(second)[:1]
+        if a and b and a != b:
+            captions.append(f"{a[0]} {one}, {b[0]} {other}")
+    return captions
+
+
+def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, str]) -> list[tuple[str, np.ndarray]]:
+    """Phrases such as "the green tree" with the mask of what they name, largest first, at most `MAX_LABELS`.
+
+    Args:
+        labels: class ids, of the photo's size; ids that are not in `classes` are passed over.
+    """
+    lab = _lab(rgb)
+    phrases = []
+    ids, counts = np.unique(labels, return_counts=True)
+    for label, count in sorted(zip(ids.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]):
+        if label in classes and count >= LABEL_SHARE * labels.size and len(phrases) < MAX_LABELS:
+            mask = labels == label
+            phrases.append((f"the {name_color(lab[mask].mean(0))} {classes[label]}", mask))
+    return phrases
+
+
+def label_map_captions(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, str]) -> list[str]:
+    """Captions such as "the green tree, the blue sky": of all large regions, of the first two, of each alone."""
+    phrases = [text for text, _ in label_phrases(rgb, labels, classes)]
+    return list(dict.fromkeys([", ".join(phrases), ", ".join(phrases[:2]), *phrases])) if phrases else []
+
+
+def read_classes(path: Path) -> dict[int, str]:
+    """Class names from lines of "<id> <name>"; of several names, separated by commas or semicolons, the first.
+
+    Raises:
+        ValueError: missing or malformed.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [line.split(None, 1) for line in lines if line.strip()]
+        return {int(number): name.replace(";", ",").split(",")[0].strip() for number, name in rows}
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: not a list of classes ({error}); expected lines of '<id> <name>'") from error
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """Class ids (H, W) from a single-channel PNG.
+
+    Raises:
+        ImageError: unreadable. ValueError: not of one channel.
+    """
+    read_image(path)  # for its checks
+    with Image.open(path) as image:
+        labels = np.asarray(image)
+    if labels.ndim != 2:
+        raise ValueError(f"{path}: a label map has one channel of class ids, this one is of mode {image.mode}")
+    return labels
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    return rgb_to_lab(torch.from_numpy(rgb.astype(np.float32) / 255).movedim(-1, 0)).movedim(0, -1).numpy()
+
+
+def _cells(rgb: np.ndarray) -> np.ndarray:
+    """The Lab colours of GRID x GRID cells."""
+    small = Image.fromarray(rgb).resize((GRID, GRID), Image.Resampling.BOX)
+    return rgb_to_lab(to_tensor(small)).movedim(0, -1).numpy()
+
+
+def _frequent(names: np.ndarray) -> list[str]:
+    words, counts = np.unique(names, return_counts=True)
+    found = [(count, word) for word, count in zip(words.tolist(), counts.tolist(), strict=True) if word in CHROMATIC]
+    return [word for count, word in sorted(found, reverse=True) if count >= SHARE * names.size][:MAX_COLORS]

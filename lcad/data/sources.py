@@ -1,0 +1,139 @@
+"""From a config to data sets: folders of photos, their splits, and where their captions come from."""
+
+import json
+import warnings
+from collections.abc import Callable
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lcad.captions import CaptionSampler, read_captions
+from lcad.config import DataConfig, SourceConfig
+from lcad.data.color_captions import dominant_color_captions, label_map_captions, read_classes, read_label_map
+from lcad.data.photos import PhotoDataset
+from ldm.images import ImageError, list_images, read_image
+
+SPLITS = ("train", "val", "test")
+
+Captions = dict[Path, list[str]]
+
+
+def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoDataset]:
+    """The training and validation photos a config names: {"train": ..., "val": ...}.
+
+    The validation photos of several folders alternate, so that the first few are of all of them.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        CaptionError, ValueError: a caption, splits or label file that cannot be used.
+    """
+    captions: Captions = {}
+    training: list[Path] = []
+    validation: list[list[Path]] = []
+    for source in (config, *config.more):
+        photos = list_images(_image_folder(source))
+        parts = _split(photos, source.splits, config.validation)
+        if source.max_photos is not None:
+            parts["train"] = parts["train"][: source.max_photos]
+        if not parts["train"]:
+            raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
+        captions |= source_captions(source, photos, parts["train"] + parts["val"])
+        training += parts["train"]
+        validation.append(parts["val"])
+    mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
+    drawn = CaptionSampler(config.scarce, config.drop)
+    return {
+        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed),
+        "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed),
+    }
+
+
+def source_captions(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    """The captions of the photos `used`, from all caption sources the config names, together.
+
+    Raises:
+        ValueError: an unknown source, or one that lacks its files.
+    """
+    captions: Captions = {photo: [] for photo in used}
+    for name in source.caption_sources:
+        if name not in CAPTION_SOURCES:
+            raise ValueError(f"data.caption_sources: got {name!r}; allowed: {', '.join(CAPTION_SOURCES)}")
+        for photo, found in CAPTION_SOURCES[name](source, photos, used).items():
+            captions[photo] += found
+    return captions
+
+
+def _from_file(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    listed = read_captions(photos[0].parent, Path(source.captions) if source.captions else None)
+    absent = sorted(listed.keys() - {photo.name for photo in photos})
+    if absent:
+        warnings.warn(
+            f"captions name {len(absent)} photos that are not in {photos[0].parent}: "
+            f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}; they are left out",
+            stacklevel=4,
+        )
+    return {photo: listed.get(photo.name, []) for photo in used}
+
+
+def _from_dominant_colors(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    return _described(used, "naming colours", dominant_color_captions)
+
+
+def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    if not source.label_maps or not source.label_names:
+        raise ValueError("data.caption_sources: label_maps needs data.label_maps (folder) and data.label_names (file)")
+    classes, folder = read_classes(Path(source.label_names)), Path(source.label_maps)
+    maps = {path.stem: path for path in list_images(folder)}
+
+    def describe(rgb: np.ndarray, photo: Path) -> list[str]:
+        labels = read_label_map(maps[photo.stem])
+        if labels.shape != rgb.shape[:2]:
+            raise ValueError(f"{maps[photo.stem]}: is {labels.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
+        return label_map_captions(rgb, labels, classes)
+
+    return _described([photo for photo in used if photo.stem in maps], "naming labelled regions", describe, True)
+
+
+CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Captions]] = {
+    "file": _from_file,
+    "dominant_colors": _from_dominant_colors,
+    "label_maps": _from_label_maps,
+}
+"""name -> function of (config, photos of the folder, photos used) -> captions of those it has some for"""
+
+
+def _described(photos: list[Path], title: str, describe: Callable, with_path: bool = False) -> Captions:
+    captions = {}
+    for photo in tqdm(photos, title, unit="photo", mininterval=5):
+        try:
+            rgb = np.asarray(read_image(photo))
+        except ImageError:
+            continue  # reading it for training warns of it
+        captions[photo] = describe(rgb, photo) if with_path else describe(rgb)
+    return captions
+
+
+def _image_folder(source: SourceConfig) -> Path:
+    folder = Path(source.folder)
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+def _split(photos: list[Path], splits: str | None, validation: int) -> dict[str, list[Path]]:
+    if splits is None:
+        held_out = min(validation, len(photos) // 2)
+        cut = len(photos) - held_out
+        return {"train": photos[:cut], "val": photos[cut:]}
+    path = Path(splits)
+    try:
+        split_of = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read as splits ({error}); expected JSON: name -> train | val | test"
+        ) from error
+    if not isinstance(split_of, dict) or not set(map(str, split_of.values())) <= set(SPLITS):
+        raise ValueError(f"{path}: expected JSON: name -> {' | '.join(SPLITS)}")
+    parts = {part: [photo for photo in photos if split_of.get(photo.name) == part] for part in SPLITS}
+    parts["val"] = parts["val"][:validation]
+    return parts

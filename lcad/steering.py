@@ -1,0 +1,164 @@
+"""Does the caption steer? Colours asked for, against colours obtained, on photos and on rendered scenes.
+
+Shapes: images (3, S, S) in [0, 1]; masks (S, S) in {0, 1}; mean colours in Lab.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lcad.color import rgb_to_lab
+from lcad.color_names import EXAMPLES, name_color
+from lcad.masks.coco import read_instances, segmentation_mask
+from lcad.masks.files import read_masks
+from lcad.pipeline import LCADPipeline
+from ldm.images import read_image, to_tensor
+
+SWAPPED = ("red", "green", "blue", "yellow")
+MIN_AREA = 0.03  # of the photo that a main object covers
+_COLOR = r"(red|orange|yellow|green|turquoise|blue|purple|pink|brown|grey|gray|black|white|silver|golden|tan)"
+
+
+@dataclass(frozen=True)
+class MainObject:
+    """A photo's main object, whose colour its caption names.
+
+    Attributes:
+        span: [start, end) of the colour word in the caption.
+        mask: (S, S) float {0, 1}, all instances of the object.
+    """
+
+    photo: Path
+    caption: str
+    span: tuple[int, int]
+    mask: Tensor
+
+    def asking_for(self, color: str) -> str:
+        """The caption with another colour word."""
+        return self.caption[: self.span[0]] + color + self.caption[self.span[1] :]
+
+
+def main_objects(photos: list[Path], captions: dict[str, list[str]], instances: Path, size: int) -> list[MainObject]:
+    """The photos with a caption in which a colour word stands before the name of a labelled object.
+
+    One colour alone must belong to the object ("a red bus", not "a red and white bus"), and at most two words
+    stand between. Largest objects first.
+    """
+    labelled = read_instances(instances)
+    found: dict[Path, MainObject] = {}
+    for photo in photos:
+        with Image.open(photo) as image:
+            original = image.height, image.width
+        for name in sorted({name for name, _ in labelled.get(photo.name, ())}):
+            pattern = rf"(?<!and )\b{_COLOR}(?: (?!and\b|with\b|{_COLOR})\w+){{0,2}} {re.escape(name)}e?s?\b"
+            matches = (re.search(pattern, caption) for caption in captions.get(photo.name, ()))
+            match = next(filter(None, matches), None)
+            if match is None:
+                continue
+            parts = [segmentation_mask(part, original) for other, part in labelled[photo.name] if other == name]
+            whole = torch.stack(parts).amax(0)[None, None]
+            mask = (torch.nn.functional.interpolate(whole, (size, size), mode="area")[0, 0] > 0.5).float()
+            known = found[photo].mask.mean() if photo in found else MIN_AREA
+            if mask.mean() >= known:
+                found[photo] = MainObject(photo, match.string, match.span(1), mask)
+    return sorted(found.values(), key=lambda item: -item.mask.mean().item())
+
+
+def nearest_asked(colors: np.ndarray) -> list[str]:
+    """Which of the `SWAPPED` words each result is nearest, hues taken relative to the mean of the four.
+
+    Args:
+        colors: (4, 2) mean ab inside the object, of the results for the four words in turn.
+    """
+    middles = [math.radians(sum(EXAMPLES[word][0]) / 2) for word in SWAPPED]
+    words = np.array([(math.cos(hue), math.sin(hue)) for hue in middles])
+    asked, got = words - words.mean(0), colors - colors.mean(0)
+    asked = asked / np.linalg.norm(asked, axis=1, keepdims=True)
+    return [SWAPPED[index] for index in (got @ asked.T).argmax(1)]
+
+
+def steer_photos(
+    pipeline: LCADPipeline, objects: list[MainObject], progress: Callable[[Iterable], Iterable] = iter, **options
+) -> tuple[list[dict], list[list[Tensor]]]:
+    """Colorize each photo with red, green, blue and yellow in place of its object's colour word.
+
+    Args:
+        options: of the pipeline's call.
+
+    Returns:
+        One row for each photo and word: name, asked, nearest, a, b (mean inside the mask), adherent; and the
+        four pictures of each photo.
+    """
+    rows, pictures = [], []
+    for item in progress(objects):
+        side = item.mask.shape[-1]
+        rgb = to_tensor(read_image(item.photo).resize((side, side), Image.Resampling.BICUBIC))
+        texts = [item.asking_for(word) for word in SWAPPED]
+        generators = [torch.Generator().manual_seed(0) for _ in SWAPPED]
+        images = pipeline([rgb] * len(texts), texts, generator=generators, output_type="pt", **options).images
+        means = np.stack([mean_color(image, item.mask)[1:] for image in images])
+        for word, nearest, (a, b) in zip(SWAPPED, nearest_asked(means), means.tolist(), strict=True):
+            row = {"name": item.photo.name, "asked": word, "nearest": nearest, "a": a, "b": b}
+            rows.append(row | {"adherent": int(word == nearest)})
+        pictures.append(images)
+    return rows, pictures
+
+
+def steer_scenes(
+    pipeline: LCADPipeline,
+    folder: Path,
+    number: int,
+    level: str = "complete",
+    with_masks: bool = False,
+    batch_size: int = 20,
+    progress: Callable[[Iterable], Iterable] = iter,
+    **options,
+) -> tuple[list[dict], list[Tensor]]:
+    """Colorize rendered scenes (see `lcad.data.scenes`) from a level of their captions.
+
+    Args:
+        number: of scenes with several objects, from the first on.
+        with_masks: give the pipeline the true instance masks, for instance-aware sampling.
+
+    Returns:
+        One row for each object: name, object, asked, obtained (a colour name), adherent; and the pictures.
+    """
+    scenes = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
+    names = [name for name, scene in scenes.items() if len(scene["objects"]) > 1][:number]
+    rows, pictures = [], []
+    for start in progress(range(0, len(names), batch_size)):
+        batch = names[start : start + batch_size]
+        rgb = [to_tensor(read_image(folder / "images" / name)) for name in batch]
+        masks = [
+            read_masks(folder / "masks", Path(name), image.shape[-2:], len(scenes[name]["objects"]))
+            for name, image in zip(batch, rgb, strict=True)
+        ]
+        images = pipeline(
+            rgb,
+            [scenes[name]["captions"][level] for name in batch],
+            masks if with_masks else None,
+            generator=[torch.Generator().manual_seed(0) for _ in batch],
+            output_type="pt",
+            **options,
+        ).images
+        for name, image, regions in zip(batch, images, masks, strict=True):
+            for item, mask in zip(scenes[name]["objects"], regions, strict=True):
+                obtained = name_color(mean_color(image, mask))
+                row = {"name": name, "object": item["kind"], "asked": item["color"], "obtained": obtained}
+                rows.append(row | {"adherent": int(obtained == item["color"])})
+        pictures += images
+    return rows, pictures
+
+
+def mean_color(image: Tensor, mask: Tensor) -> np.ndarray:
+    """The mean Lab colour (3,) of an image (3, S, S) inside a mask (S, S)."""
+    lab = rgb_to_lab(image.float().cpu())
+    return (lab * mask).sum(dim=(-2, -1)).div(mask.sum()).numpy()

@@ -1,0 +1,105 @@
+"""Steering: main objects are found, and the measure gives the right answer on results whose colours are known."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcad.color import lab_to_rgb
+from lcad.color_names import example_color
+from lcad.data.scenes import write_scenes
+from lcad.masks.coco import segmentation_mask
+from lcad.masks.files import MaskError
+from lcad.steering import SWAPPED, main_objects, mean_color, nearest_asked, steer_photos, steer_scenes
+
+SQUARE = [[10.0, 10.0, 50.0, 10.0, 50.0, 40.0, 10.0, 40.0]]
+
+
+@pytest.fixture
+def labelled_photos(tmp_path):
+    photos = []
+    for i in range(4):
+        photos.append(tmp_path / f"p{i}.png")
+        Image.new("RGB", (60, 50), "gray").save(photos[-1])
+    instance = {"segmentation": SQUARE, "category_id": 6, "iscrowd": 0}
+    content = {"categories": {"6": "bus"}, "instances": {photo.name: [instance] for photo in photos}}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    captions = {
+        "p0.png": ["a street", "a red double decker bus on the road"],
+        "p1.png": ["a yellow and red bus"],
+        "p2.png": ["a red car behind a bus"],
+        "p3.png": ["two blue buses"],
+    }
+    return photos, captions, tmp_path / "instances.json"
+
+
+def test_main_objects(labelled_photos):
+    objects = main_objects(*labelled_photos, size=32)
+    assert [item.photo.stem for item in objects] == ["p0", "p3"]
+    assert objects[0].asking_for("green") == "a green double decker bus on the road"
+    assert objects[0].mask.mean().item() == pytest.approx(40 * 30 / (60 * 50), abs=0.03)
+
+
+class PaintingPipeline:
+    """Stands in for the model: paints the whole photo in the colour word that `choose` finds in the caption."""
+
+    def __init__(self, choose):
+        self.choose = choose
+
+    def __call__(self, images, captions, masks=None, **_):
+        results = []
+        for image, caption in zip(images, captions, strict=True):
+            a, b = example_color(self.choose(caption), np.random.default_rng(0))
+            lab = torch.tensor([55.0, a * 0.5, b * 0.5])[:, None, None].expand(3, *image.shape[-2:])
+            results.append(lab_to_rgb(lab))
+        return SimpleNamespace(images=results)
+
+
+def test_photo_steering_is_all_or_chance(labelled_photos):
+    objects = main_objects(*labelled_photos, size=32)
+    obedient = PaintingPipeline(lambda caption: next(word for word in SWAPPED if word in caption))
+    rows, pictures = steer_photos(obedient, objects)
+    assert len(rows) == 8 and all(row["adherent"] for row in rows) and len(pictures[0]) == 4
+    contrary = dict(zip(SWAPPED, ("green", "blue", "yellow", "red"), strict=True))
+    rows, _ = steer_photos(PaintingPipeline(lambda c: contrary[next(w for w in SWAPPED if w in c)]), objects)
+    assert not any(row["adherent"] for row in rows)
+
+
+def test_hues_are_taken_relative_to_the_mean():
+    tinted = np.array([[20.0, 13], [-20, 16], [6, -22], [-2, 22]]) + (40, 10)  # all of them reddish
+    assert nearest_asked(tinted) == list(SWAPPED)
+
+
+def test_scene_steering(tmp_path):
+    list(write_scenes(tmp_path, 12, seed=3, size=32))
+    scenes = json.loads((tmp_path / "scenes.json").read_text())
+    first = PaintingPipeline(lambda caption: caption.split()[1])  # "the <color> ...": all as the first object
+    rows, pictures = steer_scenes(first, tmp_path, number=5)
+    several = [scene["objects"] for scene in scenes.values() if len(scene["objects"]) > 1][:5]
+    assert len(pictures) == 5 and len(rows) == sum(map(len, several))
+    assert {row["asked"] for row in rows} == {item["color"] for objects in several for item in objects}
+    assert all(row["adherent"] == (row["asked"] == row["obtained"]) for row in rows)
+
+
+def test_mean_color_looks_inside_the_mask():
+    lab = torch.zeros(3, 8, 8)
+    lab[0] = 50
+    lab[1, :, 4:] = 30
+    mask = torch.zeros(8, 8)
+    mask[:, 4:] = 1
+    assert mean_color(lab_to_rgb(lab), mask) == pytest.approx([50, 30, 0], abs=0.1)
+
+
+def test_segmentations_in_coco_formats():
+    polygon = segmentation_mask(SQUARE, (50, 60))
+    assert polygon.sum().item() == pytest.approx(1200, rel=0.05) and polygon[20, 30] == 1 and polygon[5, 5] == 0
+    counts = {"size": [2, 3], "counts": [1, 2, 3]}  # down the columns: one 0, two 1, three 0
+    assert segmentation_mask(counts, (2, 3)).tolist() == [[0, 1, 0], [1, 0, 0]]
+    with pytest.raises(MaskError, match="3x2|\\(3, 2\\)"):
+        segmentation_mask(counts, (20, 30))
+    for bad in ("text", [["a", "b"]], {"size": [2, 3]}, {"size": [2, 3], "counts": "`" * 9}):
+        with pytest.raises(MaskError):
+            segmentation_mask(bad, (2, 3))
