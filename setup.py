@@ -27,6 +27,8 @@ setup(
         "segment-anything>=1.0,<2",
         "numpy>=1.26,<3",
         "pillow>=10.3",
+        "pycocotools>=2.0.8",
+        "scipy",
         "tqdm",
     ],
     extras_require={"dev": ["pytest>=8", "ruff>=0.6", "tensorboard"], "tensorboard": ["tensorboard"]},

@@ -134,7 +134,7 @@ class LatentConfig:
     warmup_steps: int = 0
     cache: str | None = None  # folder for latents, luminance and text that do not change; None: none
     sample_steps: int = 20  # DDIM steps of the images in the log
-    sample_guidance: float = 5.0
+    guidance: float = 5.0  # of those images, and saved as the model's own
 
 
 @dataclass

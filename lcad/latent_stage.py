@@ -36,6 +36,7 @@ class LatentStage(pl.LightningModule):
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
+        pipeline.register_to_config(guidance_scale=config.guidance)
         self.pipeline = pipeline
         self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
@@ -125,7 +126,6 @@ class LatentStage(pl.LightningModule):
                 photos,
                 captions,
                 num_inference_steps=self.config.sample_steps,
-                guidance_scale=self.config.sample_guidance,
                 generator=[torch.Generator().manual_seed(i) for i in range(len(photos))],
                 output_luminance="input" if self.unet.site_names else "decoded",
                 output_type="pt",

@@ -48,6 +48,7 @@ class LCADPipeline(DiffusionPipeline):
     Args:
         hint_scale: a row of `lcad.color.HINT_SCALES`; must be the one the weights were trained with.
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
+        guidance_scale: of classifier-free guidance where a call names none; small models want less.
     """
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
@@ -62,6 +63,7 @@ class LCADPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         hint_scale: str = "unit",
         image_size: int = 256,
+        guidance_scale: float = 5.0,
     ):
         super().__init__()
         self.register_modules(
@@ -72,7 +74,7 @@ class LCADPipeline(DiffusionPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        self.register_to_config(hint_scale=hint_scale, image_size=image_size)
+        self.register_to_config(hint_scale=hint_scale, image_size=image_size, guidance_scale=guidance_scale)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, torch_dtype: torch.dtype = torch.float32, revision: str | None = None):
@@ -98,7 +100,8 @@ class LCADPipeline(DiffusionPipeline):
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"])
+        guidance = index.get("guidance_scale", 5.0)
+        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance)
 
     def model_size(self, height: int, width: int) -> tuple[int, int]:
         """The size (h, w) the model works at: about image_size^2 pixels in the photo's aspect, whole strides."""
@@ -113,7 +116,7 @@ class LCADPipeline(DiffusionPipeline):
         caption: str | list[str] | None = None,
         masks: Tensor | np.ndarray | list | None = None,
         num_inference_steps: int = 50,
-        guidance_scale: float = 5.0,
+        guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         refinement: Refinement | None = Refinement(),
         output_luminance: str = "input",
@@ -130,7 +133,8 @@ class LCADPipeline(DiffusionPipeline):
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
                 caption; phrases without a mask are left alone.
             num_inference_steps: of the scheduler in `self.scheduler`.
-            guidance_scale: classifier-free guidance; 1 switches it off. The unconditional half keeps the hint.
+            guidance_scale: of classifier-free guidance; None: the model's own; 1 switches it off. The
+                unconditional half keeps the hint.
             generator: for x_T; a list gives each photo its own, so that results do not depend on batching.
             refinement: instance-aware sampling, used where there are masks; None switches it off.
             output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
@@ -146,6 +150,7 @@ class LCADPipeline(DiffusionPipeline):
         ]
         captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
         captions = [text or SCARCE_CAPTION for text in captions]
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
         if not len(photos) == len(captions) == len(mask_list):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")

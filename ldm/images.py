@@ -115,7 +115,8 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_image(path: str | os.PathLike, image: Image.Image) -> None:
-    """Write `image` as PNG, atomically."""
+    """Write `image` as PNG, or as JPEG if the name says so, atomically."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
+    image.save(buffer, **({"format": "JPEG", "quality": 90} if jpeg else {"format": "PNG"}))
     write_bytes(path, buffer.getvalue())

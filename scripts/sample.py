@@ -42,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
     add("--steps", type=int, default=50, help="sampling steps (default: 50)")
     add("--scheduler", default="ddim", choices=list(SCHEDULERS))
-    add("--guidance", type=float, default=5.0, help="classifier-free guidance; 1 is none (default: 5)")
+    add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
     add("--seed", type=int, default=0)
     add("--num-samples", type=int, default=1, help="different colorizations of each photo")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         args.steps,
         args.scheduler,
-        args.guidance,
+        pipeline.config.guidance_scale if args.guidance is None else args.guidance,
         args.seed,
         args.num_samples,
         args.output_luminance,

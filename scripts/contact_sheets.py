@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Show a model: photos with and without captions, and with one colour word after another.
+
+python scripts/contact_sheets.py --model checkpoints/mini --output docs/
+python scripts/contact_sheets.py --model checkpoints/mini --input data/scenes_held_out --limit 8 --output outputs/
+
+Writes captions.jpg (grey, with caption, with "a colorful image", true) and swaps.jpg (grey, red, green, blue, yellow).
+"""
+
+import argparse
+from pathlib import Path
+
+from lcad.command_line import reporting
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(args: argparse.Namespace) -> int:
+    from lcad.captions import read_captions
+    from lcad.contact_sheet import contact_sheet
+    from lcad.pipeline import LCADPipeline
+    from lcad.showcase import caption_rows, swap_rows
+    from ldm.devices import choose_device
+    from ldm.images import list_images, read_image, write_image
+
+    folder = args.input / "images" if (args.input / "images").is_dir() else args.input
+    captions = read_captions(folder, args.captions)
+    photos = [photo for photo in list_images(folder) if captions.get(photo.name)][: args.limit]
+    if not photos:
+        raise ValueError(f"{folder}: no photo has a caption; see data/README.md")
+    pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
+    pipeline.set_progress_bar_config(desc="colorizing", leave=False)
+    images, texts = [read_image(photo) for photo in photos], [captions[photo.name][0] for photo in photos]
+    for name, make_rows in (("captions", caption_rows), ("swaps", swap_rows)):
+        rows = make_rows(pipeline, images, texts, num_inference_steps=args.steps, guidance_scale=args.guidance)
+        if rows:
+            write_image(args.output / f"{name}.jpg", contact_sheet(rows, args.tile))
+            print(f"wrote {args.output / f'{name}.jpg'}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="checkpoint folder")
+    parser.add_argument("--input", type=Path, default=ROOT / "data" / "examples", help="folder of captioned photos")
+    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the sheets; older ones are replaced")
+    parser.add_argument("--limit", type=int, default=12, help="photos on a sheet")
+    parser.add_argument("--tile", type=int, default=192, help="side of a picture in pixels")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--guidance", type=float, help="default: the model's own")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
