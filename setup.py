@@ -31,5 +31,5 @@ setup(
         "scipy",
         "tqdm",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "tensorboard"], "tensorboard": ["tensorboard"]},
+    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "matplotlib"], "tensorboard": ["tensorboard"]},
 )

@@ -19,7 +19,7 @@ def build_optimizer(
 ) -> dict:
     """Adam over what requires a gradient, with linear warm-up and, if a final rate is given, cosine decay."""
     parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     total = stage.trainer.estimated_stepping_batches
     final = 1.0 if final_learning_rate is None else final_learning_rate / learning_rate
 

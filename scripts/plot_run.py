@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Draw the curves of training runs from their CSV logs: training loss (smoothed) and validation, resumes marked.
+
+python scripts/plot_run.py --run runs/mini/latent --output docs/mini_latent.png
+python scripts/plot_run.py --run runs/mini/pixel --measure chroma_psnr --output docs/mini_pixel.png
+"""
+
+import argparse
+from pathlib import Path
+
+from lcad.command_line import reporting
+
+
+def run(args: argparse.Namespace) -> int:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from lcad.run_logs import read_curve, resumed_steps, smooth
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    steps, values = read_curve(args.run, "train/loss")
+    axes.plot(steps, values, color="0.8", linewidth=0.8)
+    axes.plot(steps, smooth(values), color="tab:blue", label="train/loss, mean of 20 logged steps")
+    scale = axes if args.measure == "loss" else axes.twinx()
+    scale.plot(*read_curve(args.run, f"validation/{args.measure}"), "o-", color="tab:red", markersize=3)
+    axes.plot([], [], "o-", color="tab:red", markersize=3, label=f"validation/{args.measure}")
+    for step in resumed_steps(args.run):
+        axes.axvline(step, color="0.5", linestyle=":", linewidth=1)
+    axes.set(xlabel="optimizer step (dotted: resumed)", ylabel="train/loss", title=str(args.title or args.run))
+    if args.top is not None:
+        axes.set_ylim(0, args.top)
+    axes.legend(loc="upper right")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.output, dpi=110)
+    print(f"wrote {args.output}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="run folder, with logs/version_*/metrics.csv")
+    parser.add_argument("--measure", default="loss", help="validation measure, such as loss or chroma_psnr")
+    parser.add_argument("--output", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--title")
+    parser.add_argument("--top", type=float, help="upper end of the loss axis")
+    args = parser.parse_args(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
