@@ -76,11 +76,13 @@ def open_cache(stage, photos: PhotoDataset, folder: Path) -> CachedDataset:
 
 def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
     arrays: dict[str, np.memmap] = {}
+    bfloat16 = stage.trainer_config.precision == "bf16-mixed"
     for start in tqdm(range(0, len(photos), BATCH), "caching latents", unit="batch", mininterval=5):
         rows = range(start, min(start + BATCH, len(photos)))
         images = torch.stack([to_tensor(photos.square(index)) for index in rows]).to(stage.device)
         for mirrored in (0, 1) if photos.flip else (0,):
-            fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
+            with torch.autocast(stage.device.type, torch.bfloat16, enabled=bfloat16):  # as in training
+                fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
             for name, value in fixed.items():
                 if name not in arrays:
                     shape = (2 if photos.flip else 1, len(photos), *value.shape[1:])
@@ -105,7 +107,7 @@ def _fingerprint(stage, photos: PhotoDataset) -> str:
     texts = {} if stage.text_trained else photos.captions
     listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in photos.photos]
     described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
-    digest.update(json.dumps([described, stage.pipeline.config.hint_scale]).encode())
+    digest.update(json.dumps([described, stage.pipeline.config.hint_scale, stage.trainer_config.precision]).encode())
     frozen: list[nn.Module] = [stage.vae, stage.luminance_encoder]
     for module in frozen if stage.text_trained else [*frozen, stage.text_encoder]:
         for value in module.state_dict().values():
