@@ -27,6 +27,9 @@ HUES = {  # word -> [from, to) in degrees; sRGB's own red lies at 40, its green 
 COLOR_WORDS = (*HUES, "brown", "grey")
 """The words whose meaning does not depend on luminance."""
 
+COLOR_PATTERN = rf"\b({'|'.join((*COLOR_WORDS, 'gray', 'black', 'white', 'silver', 'golden', 'tan'))})\b"
+"""A regular expression for a colour word in a caption; its one group is the word."""
+
 # (hue, chroma) ranges of clear examples, well inside what `name_color` calls by that word
 EXAMPLES = {
     "red": ((24, 40), (48, 75)),

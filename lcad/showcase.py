@@ -6,12 +6,10 @@ import torch
 from PIL import Image, ImageOps
 
 from lcad.captions import SCARCE_CAPTION
-from lcad.color_names import COLOR_WORDS
+from lcad.color_names import COLOR_PATTERN
 from lcad.contact_sheet import Row
 from lcad.pipeline import LCADPipeline
-
-SWAPS = ("red", "green", "blue", "yellow")
-_COLOR = re.compile(rf"\b({'|'.join((*COLOR_WORDS, 'gray', 'black', 'white'))})\b")
+from lcad.steering import SWAPPED
 
 
 def caption_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[str], **options) -> list[Row]:
@@ -32,11 +30,11 @@ def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[
     """For each photo whose caption names a colour: grey, and colorized with other words in the first one's place."""
     rows = []
     for photo, caption in zip(photos, captions, strict=True):
-        match = _COLOR.search(caption)
+        match = re.search(COLOR_PATTERN, caption)
         if match is None:
             continue
         pictures = [("grey", ImageOps.grayscale(photo))]
-        for word in SWAPS:
+        for word in SWAPPED:
             text = caption[: match.start()] + word + caption[match.end() :]
             pictures.append((word, _colorize(pipeline, photo, text, options)))
         rows.append(Row(pictures, caption[: match.start()] + "..." + caption[match.end() :]))

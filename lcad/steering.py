@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import rgb_to_lab
-from lcad.color_names import EXAMPLES, name_color
+from lcad.color_names import COLOR_PATTERN, EXAMPLES, name_color
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
 from lcad.pipeline import LCADPipeline
@@ -24,7 +24,6 @@ from ldm.images import read_image, to_tensor
 
 SWAPPED = ("red", "green", "blue", "yellow")
 MIN_AREA = 0.03  # of the photo that a main object covers
-_COLOR = r"(red|orange|yellow|green|turquoise|blue|purple|pink|brown|grey|gray|black|white|silver|golden|tan)"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,9 @@ def main_objects(photos: list[Path], captions: dict[str, list[str]], instances: 
         with Image.open(photo) as image:
             original = image.height, image.width
         for name in sorted({name for name, _ in labelled.get(photo.name, ())}):
-            pattern = rf"(?<!and )\b{_COLOR}(?: (?!and\b|with\b|{_COLOR})\w+){{0,2}} {re.escape(name)}e?s?\b"
+            pattern = (
+                rf"(?<!and ){COLOR_PATTERN}(?: (?!and\b|with\b|{COLOR_PATTERN})\w+){{0,2}} {re.escape(name)}e?s?\b"
+            )
             matches = (re.search(pattern, caption) for caption in captions.get(photo.name, ()))
             match = next(filter(None, matches), None)
             if match is None:
