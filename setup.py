@@ -11,6 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["lcad", "lcad.*", "ldm", "ldm.*"]),
+    package_data={"lcad": ["*.html", "*.json"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -27,9 +28,13 @@ setup(
         "segment-anything>=1.0,<2",
         "numpy>=1.26,<3",
         "pillow>=10.3",
+        "jinja2>=3",
         "pycocotools>=2.0.8",
         "scipy",
         "tqdm",
     ],
-    extras_require={"dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "matplotlib"], "tensorboard": ["tensorboard"]},
+    extras_require={
+        "dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "matplotlib", "selenium>=4.15"],
+        "tensorboard": ["tensorboard"],
+    },
 )
