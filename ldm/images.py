@@ -7,6 +7,7 @@ import io
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -35,20 +36,25 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         raise ImageError(f"{path}: no such image file")
     if path.stat().st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy it again from its source")
+    return decode_image(path, str(path))
+
+
+def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
+    """As `read_image`, of an open file too; `name` is what errors call it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{path}: {image.width}x{image.height} pixels, at most {MAX_PIXELS:,} are read")
+                raise ImageError(f"{name}: {image.width}x{image.height} pixels, at most {MAX_PIXELS:,} are read")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: too large; at most {MAX_PIXELS:,} pixels are read") from error
+        raise ImageError(f"{name}: too large; at most {MAX_PIXELS:,} pixels are read") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
+        raise ImageError(f"{name}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{path}: damaged or truncated image ({error}); copy it again from its source") from error
+        raise ImageError(f"{name}: damaged or truncated image ({error}); copy it again from its source") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
