@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -42,6 +43,8 @@ class Settings:
     samples: int = 1
     output_luminance: str = "input"
     refinement: Refinement | None = Refinement()
+    luminance_guidance: bool = True
+    size: int | None = None  # photos and masks are resized to size x size first
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,10 @@ class FolderRun:
         except (ImageError, OSError) as error:
             return self._fail(str(error))
         masks = self._read_masks(job, image)
+        if self.settings.size is not None:
+            square = (self.settings.size, self.settings.size)
+            image = image.resize(square, Image.Resampling.BICUBIC)
+            masks = None if masks is None else F.interpolate(masks[None], square, mode="area")[0]
         record = self._record(job, image, masks, photo_hash)
         if self.overwrite or not self._path(job, 0).exists():
             return _Loaded(job, image, masks, record)
@@ -171,6 +178,7 @@ class FolderRun:
                     generator=[torch.Generator().manual_seed(settings.seed + k) for _ in batch],
                     refinement=settings.refinement,
                     output_luminance=settings.output_luminance,
+                    luminance_guidance=settings.luminance_guidance,
                 ).images
             if k == 0:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):

@@ -23,6 +23,11 @@ class Phrase:
     tokens: tuple[int, int]
 
 
+def comma_parts(caption: str) -> list[tuple[int, str]]:
+    """The non-empty parts between commas, without the spaces around them, each with its place in the caption."""
+    return [(match.start(), match.group()) for match in re.finditer(r"[^,\s](?:[^,]*[^,\s])?", caption)]
+
+
 def comma_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     """The parts of a comma-separated caption, as in the release ("the blue cup, the red cup").
 
@@ -30,9 +35,7 @@ def comma_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     """
     offsets = tokenizer(caption, truncation=True, max_length=MAX_TOKENS, return_offsets_mapping=True)["offset_mapping"]
     phrases = []
-    for match in re.finditer(r"[^,]*[^,\s][^,]*", caption):
-        text = match.group().strip()
-        start = match.start() + match.group().index(text)
+    for start, text in comma_parts(caption):
         end = start + len(text)
         tokens = [i for i, (left, right) in enumerate(offsets) if left < right and left >= start and right <= end]
         if tokens:

@@ -120,6 +120,7 @@ class LCADPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         refinement: Refinement | None = Refinement(),
         output_luminance: str = "input",
+        luminance_guidance: bool = True,
         latents: Tensor | None = None,
         output_type: str = "pil",
     ) -> LCADPipelineOutput:
@@ -138,6 +139,7 @@ class LCADPipeline(DiffusionPipeline):
             generator: for x_T; a list gives each photo its own, so that results do not depend on batching.
             refinement: instance-aware sampling, used where there are masks; None switches it off.
             output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
+            luminance_guidance: decode with the luminance features; False: as the plain autoencoder does (W/o LIC).
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
             output_type: `pil` or `pt`.
 
@@ -179,7 +181,8 @@ class LCADPipeline(DiffusionPipeline):
             latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
             guidance_scale, generator,
         )  # fmt: skip
-        decoded = (guided_decode(self.vae, z, features).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
+        guides = features if luminance_guidance else None
+        decoded = (guided_decode(self.vae, z, guides).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
         if output_luminance == "decoded":
             results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
         else:

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import rgb_to_lab
 from lcad.color_names import COLOR_PATTERN, EXAMPLES, name_color
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
+from lcad.metrics import mean_color
 from lcad.pipeline import LCADPipeline
 from ldm.images import read_image, to_tensor
 
@@ -157,9 +157,3 @@ def steer_scenes(
                 rows.append(row | {"adherent": int(obtained == item["color"])})
         pictures += images
     return rows, pictures
-
-
-def mean_color(image: Tensor, mask: Tensor) -> np.ndarray:
-    """The mean Lab colour (3,) of an image (3, S, S) inside a mask (S, S)."""
-    lab = rgb_to_lab(image.float().cpu())
-    return (lab * mask).sum(dim=(-2, -1)).div(mask.sum()).numpy()

@@ -20,6 +20,7 @@ from ldm.devices import DTYPES
 from ldm.images import image_grid, to_image, write_image
 
 EXAMPLES = 6  # photos in a logged image grid
+EMA_EVERY = 10  # steps
 
 
 class ExampleGrid(pl.Callback):
@@ -62,6 +63,15 @@ class LastCheckpoint(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
+class TrainedAverage(EMAWeightAveraging):
+    """Lightning's moving average, for checkpoints that leave the frozen weights out."""
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, stage: pl.LightningModule, checkpoint: dict) -> None:
+        frozen = {k: v for k, v in stage.state_dict().items() if k not in checkpoint["state_dict"]}
+        checkpoint["state_dict"] = frozen | checkpoint["state_dict"]
+        super().on_load_checkpoint(trainer, stage, checkpoint)
+
+
 def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     """A Lightning trainer that logs to `output` and keeps `checkpoints/best.ckpt` and `last.ckpt` there."""
     checkpoints = output / "checkpoints"
@@ -74,7 +84,8 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
         ExampleGrid(output / "images"),
     ]
     if config.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.ema))
+        # a tenth of the updates, each worth ten
+        callbacks.append(TrainedAverage(decay=config.ema**EMA_EVERY, update_every_n_steps=EMA_EVERY))
     if config.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200))
     logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}.get(config.logger)

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Score a model on a folder of captioned colour photos, at 256x256 with the photos' own luminance.
+"""Score a model, or any folder of results, against the true photos, and write the paper's tables.
 
-python scripts/evaluate.py --model checkpoints/mini --input my_photos/images --output scores/
-python scripts/evaluate.py --model checkpoints/mini --input coco/images --instances coco/instances.json
-python scripts/evaluate.py --model checkpoints/mini --scenes data/scenes_held_out
+python scripts/evaluate.py --input photos/ --model checkpoints/mini --output scores/
+python scripts/evaluate.py --input photos/ --results CIC=results/cic --baselines grey mean_chroma --output scores/
+python scripts/evaluate.py --input photos/ --model checkpoints/mini --without-slr checkpoints/mini_without_slr \\
+    --ablations --table 1 --lpips squeeze=data/weights/squeezenet1_1_fp16.pth --output scores/
 
-With --instances, the colour word of each photo's main object is replaced by red, green, blue and yellow in turn, and
-with --scenes, rendered scenes are colorized from complete captions with position words: does the object get the colour?
+Writes <output>/<method>.csv (a row for each photo), summary.csv and, with --table, that table as .md, .csv and .tex.
+What a model makes is kept in <output>/results: photos done with the same model and settings are not done again.
 """
 
 import argparse
@@ -14,85 +15,108 @@ from pathlib import Path
 
 from lcad.command_line import reporting
 
-SIZE = 256  # photos are scored at SIZE x SIZE
-
 
 def run(args: argparse.Namespace) -> int:
+    from lightning_fabric import Fabric
     from tqdm import tqdm
 
-    from lcad.captions import read_captions
-    from lcad.pipeline import LCADPipeline
-    from lcad.steering import main_objects, steer_photos, steer_scenes
-    from ldm.devices import choose_device
-    from ldm.images import list_images
+    from lcad import baselines, evaluation, metrics, runs, tables
+    from ldm.images import write_bytes
 
-    if not (args.input or args.scenes):
-        raise ValueError("nothing to score: give --input or --scenes")
-    pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
-    pipeline.set_progress_bar_config(disable=True)
-    options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
-    if args.input:
-        photos = list_images(args.input)
-        captions = read_captions(photos[0].parent, args.captions)
-        score_photos(args, pipeline, photos, captions, options)
-        if args.instances:
-            objects = main_objects(photos, captions, args.instances, SIZE)[: args.steered_photos]
-            rows, _ = steer_photos(pipeline, objects, lambda it: tqdm(it, "swapping colours"), **options)
-            report_steering(args, "swaps", rows, f"{len(objects)} photos, nearest of four colours")
-    if args.scenes:
-        count = args.steered_scenes
-        rows, _ = steer_scenes(pipeline, args.scenes, count, progress=lambda it: tqdm(it, "scenes"), **options)
-        report_steering(args, "scenes", rows, f"objects of {len({row['name'] for row in rows})} scenes")
+    fabric = Fabric(args.accelerator, devices=args.devices, strategy="ddp" if args.devices > 1 else "auto")
+    fabric.launch()
+    levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
+    samples = levels[args.levels[0]]
+    masks = args.masks or (args.input / "masks" if (args.input / "masks").is_dir() else None)
+    made = {name: (Path(folder), args.levels[0]) for name, _, folder in (text.partition("=") for text in args.results)}
+    for name in args.baselines:
+        method = baselines.build_baseline(name, args.model, args.stable_diffusion, args.controlnet)
+        made[name] = (args.output / "results" / name, args.levels[0])
+        own = samples[fabric.global_rank :: fabric.world_size]
+        runs.make_baseline(method, own, made[name][0], args.size, lambda it, title=name: tqdm(it, title))
+    if args.model:
+        made |= colorize_with_model(args, levels, masks, fabric)
+    if not made:
+        raise ValueError("nothing to score: give --model, --results or --baselines")
+    fabric.barrier()
+    if not fabric.is_global_zero:
+        return 0
+
+    measures = metrics.build_measures(args.lpips, args.clip, fabric.device)
+    summaries = {}
+    for name, (folder, level) in made.items():
+        fid = metrics.build_fid(args.fid, fabric.device) if args.fid else None
+        progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
+        rows = evaluation.score(levels[level], folder, measures, args.size, masks, fid, name == "grey", progress)
+        evaluation.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
+        summaries[name] = evaluation.summarize(rows, measures, fid)
+    variants = {measure.name: measure.variant for measure in measures}
+    write_bytes(args.output / "summary.csv", tables.summary_csv(summaries, variants).encode())
+    print(tables.summary_text(summaries, variants))
+    if args.table:
+        table = tables.make_table(args.table, summaries, args.dataset)
+        for suffix, render in (("md", tables.to_markdown), ("csv", tables.to_csv), ("tex", tables.to_latex)):
+            write_bytes(args.output / f"table{args.table}.{suffix}", render(table).encode())
+        print(tables.to_markdown(table))
     return 0
 
 
-def score_photos(args, pipeline, photos, captions, options) -> None:
+def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, str]]:
+    """Colorize with the model and, if asked, its ablations, on all devices -> method: (results, caption level)."""
     from tqdm import tqdm
 
-    from lcad.evaluation import METHODS, evaluate, means, write_rows
+    from lcad import runs
+    from lcad.pipeline import LCADPipeline
 
-    for method, title in METHODS.items():
-        rows = evaluate(
-            pipeline,
-            photos,
-            captions,
-            method,
-            progress=lambda batches, name=method: tqdm(batches, name),
-            size=SIZE,
-            **options,
-        )
-        if args.output:
-            write_rows(args.output / f"{method}.csv", rows)
-        mean = means(rows)
-        print(f"{method} ({title}), {len(rows)} photos:")
-        print(f"  PSNR {mean['psnr']:.2f} dB (grey {mean['psnr_grey']:.2f})", end=", ")
-        print(f"colourfulness {mean['colorfulness']:.1f} (true {mean['colorfulness_true']:.1f})")
-
-
-def report_steering(args, name: str, rows: list[dict], what: str) -> None:
-    from lcad.evaluation import write_rows
-
-    if not rows:
-        raise ValueError(f"{name}: nothing to steer; no caption names the colour of a labelled object")
-    if args.output:
-        write_rows(args.output / f"{name}.csv", rows)
-    share = sum(row["adherent"] for row in rows) / len(rows)
-    print(f"{name} ({what}): {100 * share:.0f} % of {len(rows)} as asked")
+    made = {}
+    for name in runs.ABLATIONS if args.ablations else ["L-CAD"]:
+        model = args.without_slr if name == "W/o SLR" else args.model
+        if model is None:
+            print("W/o SLR is left out; it needs --without-slr, a model trained with latent.sites=none")
+            continue
+        pipeline = LCADPipeline.from_pretrained(model).to(fabric.device)
+        pipeline.set_progress_bar_config(disable=True)
+        options = {"steps": args.steps, "seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
+        run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, **options))
+        for level, samples in levels.items():
+            method = name + {"complete": "", "scarce": "*"}.get(level, f" ({level})")
+            made[method] = (args.output / "results" / runs.folder_name(method), level)
+            own = samples[fabric.global_rank :: fabric.world_size]
+            progress = lambda it, title=method: tqdm(it, title, unit="batch")  # noqa: E731
+            runs.colorize(run, pipeline, own, made[method][0], masks, args.batch_size, progress)
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--input", type=Path, help="folder of colour photos")
-    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
-    parser.add_argument("--instances", type=Path, help="masks of the photos' objects, in COCO's format")
-    parser.add_argument("--steered-photos", type=int, default=20, help="photos whose colour word is swapped")
-    parser.add_argument("--scenes", type=Path, help="folder of rendered scenes, see scripts/render_scenes.py")
-    parser.add_argument("--steered-scenes", type=int, default=100)
-    parser.add_argument("--output", type=Path, help="folder for one CSV of per-photo scores a method")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, help="default: the model's own")
-    parser.add_argument("--device", default="auto")
+    add = parser.add_argument
+    add("--input", type=Path, required=True, help="folder of photos with captions, best with a manifest (prepare_data)")
+    add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")
+    add("--masks", type=Path, help="instance masks (default: masks/ in the input folder, if it is there)")
+    add("--output", type=Path, required=True, help="folder for results and scores")
+    add(
+        "--levels", nargs="+", default=["complete", "scarce"], help="caption levels: complete (as given) partial scarce"
+    )
+    add("--model", help="checkpoint folder")
+    add("--ablations", action="store_true", help="also W/o LIC, W/o SLR and W/o ISS")
+    add("--without-slr", help="checkpoint folder of a model trained with latent.sites=none")
+    add("--results", nargs="+", default=[], metavar="METHOD=FOLDER", help="results of other methods")
+    add("--baselines", nargs="+", default=[], help="grey mean_chroma round_trip sdedit controlnet")
+    add("--stable-diffusion", help="Stable Diffusion in diffusers' layout, for sdedit and controlnet")
+    add("--controlnet", help="a ControlNet in diffusers' layout, for controlnet")
+    add("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="squeeze, alex, vgg; file: torchvision's weights")
+    add("--clip", nargs="+", default=[], metavar="MODEL=WEIGHTS", help="CLIP score by these models of open_clip")
+    add("--fid", metavar="FILE", help="FID with these weights of torch-fidelity's Inception, or `download`")
+    add("--table", type=int, choices=[1, 3], help="write this table of the paper")
+    add("--dataset", default="Extended COCO-Stuff", help="whose numbers of the paper stand beside the measured ones")
+    add("--size", type=int, default=256, help="photos are resized to size x size")
+    add("--steps", type=int, default=50)
+    add("--guidance", type=float, help="default: the model's own")
+    add("--seed", type=int, default=0)
+    add("--output-luminance", default="input", choices=["input", "decoded"], help="decoded: the network's own decode")
+    add("--batch-size", type=int, default=16)
+    add("--devices", type=int, default=1, help="the photos are shared out to so many")
+    add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

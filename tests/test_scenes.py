@@ -13,7 +13,7 @@ from lcad.data.scenes import SceneObject, _paint, caption_scene, render_scene, w
 from lcad.data.silhouettes import KINDS
 from lcad.data.sources import open_photos
 from lcad.masks.files import read_masks
-from lcad.steering import mean_color
+from lcad.metrics import mean_color
 from scripts import render_scenes
 
 

@@ -126,7 +126,7 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
         "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
         "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
     }[kind]
-    photos = {"data": {"validation": 2, "max_photos": 4}, "trainer": {"validate_every": 100}}
+    photos = {"data": {"validation": 2, "max_photos": 4}, "trainer": {"validate_every": 100, "ema": 0.9}}
     for name in ("whole", "broken"):
         write_config(tmp_path, name, photo_folder, init=str(base), **section, **json.loads(json.dumps(photos)))
     assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.steps=6"]) == 0

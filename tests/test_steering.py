@@ -13,7 +13,8 @@ from lcad.color_names import example_color
 from lcad.data.scenes import write_scenes
 from lcad.masks.coco import segmentation_mask
 from lcad.masks.files import MaskError
-from lcad.steering import SWAPPED, main_objects, mean_color, nearest_asked, steer_photos, steer_scenes
+from lcad.metrics import mean_color
+from lcad.steering import SWAPPED, main_objects, nearest_asked, steer_photos, steer_scenes
 
 SQUARE = [[10.0, 10.0, 50.0, 10.0, 50.0, 40.0, 10.0, 40.0]]
 

@@ -1,0 +1,111 @@
+"""What an evaluation is made of: samples, this project's model with parts switched off, and baselines."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from lcad.attention_refinement import Refinement
+from lcad.baselines import Method
+from lcad.caption_levels import caption_at_level
+from lcad.captions import SCARCE_CAPTION, read_captions
+from lcad.data.manifest import MANIFEST, read_manifest, verify
+from lcad.evaluation import Sample
+from lcad.folder_run import FolderRun, Job, Settings
+from lcad.pipeline import LCADPipeline
+from ldm.images import list_images, read_image, to_image, to_tensor, write_image
+
+ABLATIONS = {
+    "L-CAD": "all of the paper",
+    "W/o LIC": "without luminance-guided image compression: the plain decoder",
+    "W/o SLR": "without semantic-aligned latent representation: a model trained without channel-extended convolutions",
+    "W/o ISS": "without the instance-aware sampling strategy",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of a table: a model with settings, under the name the paper gives it."""
+
+    method: str
+    model: str
+    settings: Settings
+
+
+def read_samples(folder: Path, captions: Path | None, level: str) -> list[Sample]:
+    """The photos of a folder with their one caption each: the manifest's if there is one, else the first.
+
+    Args:
+        level: complete (the caption as it is), partial or scarce, see `lcad.caption_levels`.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images. ValueError: files are not as the manifest says, two photos
+            of one stem, or an unknown level.
+    """
+    if (folder / MANIFEST).is_file() and captions is None:
+        wrong = verify(folder)
+        if wrong:
+            listed = ", ".join(f"{name} ({state})" for name, state in list(wrong.items())[:5])
+            raise ValueError(f"{folder}: {len(wrong)} files are not as {MANIFEST} says: {listed}")
+        photos = {folder / row.file: row.caption for row in read_manifest(folder / MANIFEST)}
+    else:
+        found = list_images(folder / "images" if (folder / "images").is_dir() else folder)
+        listed = read_captions(found[0].parent, captions)
+        photos = {photo: (listed.get(photo.name) or [SCARCE_CAPTION])[0] for photo in found}
+    stems = [photo.stem for photo in photos]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1}) if len(set(stems)) < len(stems) else []
+    if twice:
+        raise ValueError(f"{folder}: several photos are called {', '.join(twice[:5])}; results could not be told apart")
+    return [Sample(photo, caption_at_level(caption, level)) for photo, caption in photos.items()]
+
+
+def ablation(name: str, model: str, settings: Settings) -> Run:
+    """One of `ABLATIONS`; for "W/o SLR", `model` is the one trained without."""
+    changes = {"W/o LIC": {"luminance_guidance": False}, "W/o ISS": {"refinement": None}}
+    return Run(name, model, replace(settings, **changes.get(name, {})))
+
+
+def folder_name(method: str) -> str:
+    """A method's folder of results: "W/o LIC*" -> "wo_lic_scarce"."""
+    plain = method.replace("/", "").replace("*", " scarce").lower()
+    return "_".join("".join(c if c.isalnum() else " " for c in plain).split())
+
+
+def colorize(
+    run: Run,
+    pipeline: LCADPipeline,
+    samples: list[Sample],
+    output: Path,
+    masks: Path | None,
+    batch_size: int,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> None:
+    """Colorize the samples into `output`; what is there from the same model and settings is kept.
+
+    Raises:
+        ValueError: a photo could not be done, or a result made differently is in the way; the first is named.
+    """
+    runner = FolderRun(pipeline, run.settings, output, masks, run.model)
+    jobs = [Job(sample.photo, sample.caption, sample.photo.stem) for sample in samples]
+    problems = runner.run(jobs, batch_size, progress).problems
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(f"{run.method}: {problems[0]}{more}")
+
+
+def make_baseline(
+    method: Method, samples: list[Sample], output: Path, size: int, progress: Callable[[Iterable], Iterable] = iter
+) -> None:
+    """Write what a baseline makes of the samples at size x size; what is there is kept."""
+    for sample in progress(samples):
+        path = output / f"{sample.photo.stem}.png"
+        if not path.exists():
+            photo = read_image(sample.photo).resize((size, size), Image.Resampling.BICUBIC)
+            write_image(path, to_image(method(to_tensor(photo), sample.caption)))
+
+
+def settings_of(pipeline: LCADPipeline, guidance: float | None, **options) -> Settings:
+    """Settings of an evaluation; guidance None is the model's own."""
+    scale = pipeline.config.guidance_scale if guidance is None else guidance
+    return Settings(guidance=scale, refinement=Refinement(), **options)

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Does the caption steer? Colours asked for against colours obtained, on photos and on rendered scenes.
+
+python scripts/steer.py --model checkpoints/mini --input coco/images --instances coco/instances.json
+python scripts/steer.py --model checkpoints/mini --scenes data/scenes_held_out
+
+Photos: the colour word of each main object is replaced by red, green, blue and yellow in turn; is the object's hue,
+relative to the mean of the four, nearest the asked one? Scenes: does each object get the colour its caption names?
+"""
+
+import argparse
+from pathlib import Path
+
+from lcad.command_line import reporting
+
+SIZE = 256  # photos are colorized at SIZE x SIZE
+
+
+def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from lcad.captions import read_captions
+    from lcad.evaluation import write_rows
+    from lcad.pipeline import LCADPipeline
+    from lcad.steering import main_objects, steer_photos, steer_scenes
+    from ldm.devices import choose_device
+    from ldm.images import list_images
+
+    if not (args.input and args.instances or args.scenes):
+        raise ValueError("nothing to steer: give --input with --instances, or --scenes")
+    pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
+    found = {}
+    if args.input:
+        photos = list_images(args.input)
+        captions = read_captions(photos[0].parent, args.captions)
+        objects = main_objects(photos, captions, args.instances, SIZE)[: args.photos]
+        found["photos"], _ = steer_photos(pipeline, objects, lambda batches: tqdm(batches, "photos"), **options)
+    if args.scenes:
+        options |= {"level": args.level, "with_masks": args.with_masks}
+        progress = lambda batches: tqdm(batches, "scenes")  # noqa: E731
+        found["scenes"], _ = steer_scenes(pipeline, args.scenes, args.number, progress=progress, **options)
+    for name, rows in found.items():
+        if not rows:
+            raise ValueError(f"{name}: nothing to steer; no caption names the colour of a labelled object")
+        if args.output:
+            write_rows(args.output / f"{name}.csv", rows)
+        share = sum(row["adherent"] for row in rows) / len(rows)
+        count = len({row["name"] for row in rows})
+        print(f"{name}: {100 * share:.0f} % as asked, of {len(rows)} colours in {count} {name}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="checkpoint folder")
+    parser.add_argument("--input", type=Path, help="folder of photos")
+    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    parser.add_argument("--instances", type=Path, help="masks of the photos' objects, in COCO's format")
+    parser.add_argument(
+        "--photos", type=int, default=20, help="photos whose colour word is swapped, largest objects first"
+    )
+    parser.add_argument("--scenes", type=Path, help="folder of rendered scenes, see scripts/render_scenes.py")
+    parser.add_argument("--number", type=int, default=100, help="scenes with several objects")
+    parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
+    parser.add_argument("--with-masks", action="store_true", help="instance-aware sampling with the scenes' true masks")
+    parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--guidance", type=float, help="default: the model's own")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
