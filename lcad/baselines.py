@@ -80,7 +80,8 @@ def round_trip(pipeline: LCADPipeline) -> Method:
         small = F.interpolate(photo[None], side, mode="bicubic", antialias=True).clamp(0, 1).to(pipeline.device)
         features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
         decoded = guided_decode(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
-        return merge_chroma(rgb_to_luminance(photo), rgb_to_lab((decoded[0].cpu() / 2 + 0.5).clamp(0, 1)))
+        chroma = rgb_to_lab((decoded.cpu() / 2 + 0.5).clamp(0, 1))
+        return merge_chroma(rgb_to_luminance(photo[None]), chroma)[0]
 
     return colorize
 

@@ -68,7 +68,7 @@ def ablation(name: str, model: str, settings: Settings) -> Run:
 
 def folder_name(method: str) -> str:
     """A method's folder of results: "W/o LIC*" -> "wo_lic_scarce"."""
-    plain = method.replace("/", "").replace("*", " scarce").lower()
+    plain = method.replace("/", "").replace("-", "").replace("*", " scarce").lower()
     return "_".join("".join(c if c.isalnum() else " " for c in plain).split())
 
 

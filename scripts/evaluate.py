@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from lcad import baselines, evaluation, metrics, runs, tables
     from ldm.images import write_bytes
 
-    fabric = Fabric(args.accelerator, devices=args.devices, strategy="ddp" if args.devices > 1 else "auto")
+    fabric = Fabric(accelerator=args.accelerator, devices=args.devices, strategy="ddp" if args.devices > 1 else "auto")
     fabric.launch()
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     for name, (folder, level) in made.items():
         fid = metrics.build_fid(args.fid, fabric.device) if args.fid else None
         progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
-        rows = evaluation.score(levels[level], folder, measures, args.size, masks, fid, name == "grey", progress)
+        own_masks = masks if level == "complete" else None
+        rows = evaluation.score(levels[level], folder, measures, args.size, own_masks, fid, name == "grey", progress)
         evaluation.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
         summaries[name] = evaluation.summarize(rows, measures, fid)
     variants = {measure.name: measure.variant for measure in measures}
@@ -83,7 +84,8 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
             made[method] = (args.output / "results" / runs.folder_name(method), level)
             own = samples[fabric.global_rank :: fabric.world_size]
             progress = lambda it, title=method: tqdm(it, title, unit="batch")  # noqa: E731
-            runs.colorize(run, pipeline, own, made[method][0], masks, args.batch_size, progress)
+            own_masks = masks if level == "complete" else None  # they belong to the phrases of whole captions
+            runs.colorize(run, pipeline, own, made[method][0], own_masks, args.batch_size, progress)
     return made
 
 

@@ -1,83 +1,145 @@
-"""Scores against hand-computed values, and the evaluation through its script."""
+"""Scoring folders of results, through the script: a model, its ablations, baselines, other methods, mistakes."""
 
 import csv
 import json
-from types import SimpleNamespace
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from lcad.contact_sheet import MARGIN
-from lcad.data.scenes import write_scenes
-from lcad.metrics import colorfulness, psnr
-from lcad.showcase import swap_rows
-from scripts import contact_sheets, evaluate
+from lcad.evaluation import summarize
+from lcad.metrics import MEASURES
+from lcad.tables import PAPER, make_table, to_latex, to_markdown
+from scripts import evaluate
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_psnr_by_hand():
-    real = torch.zeros(2, 3, 4, 4)
-    fake = real.clone()
-    fake[0] += 0.1
-    fake[1, 0] += 0.3
-    assert psnr(real, fake).tolist() == pytest.approx([20.0, -10 * torch.log10(torch.tensor(0.03)).item()], abs=1e-4)
+def run(folder, output, *options) -> int:
+    size = ["--size", "40", "--steps", "1", "--batch-size", "8", "--accelerator", "cpu"]
+    return evaluate.main(["--input", str(folder), "--output", str(output), *size, *map(str, options)])
 
 
-def test_colorfulness_by_hand():
-    grey = torch.full((1, 3, 4, 4), 0.5)
-    assert colorfulness(grey).item() == 0
-    halves = torch.zeros(1, 3, 2, 2)
-    halves[:, 0, :, 0] = 1  # left red: rg 255, yb 127.5; right black: 0, 0
-    expected = (127.5**2 + 63.75**2) ** 0.5 * 1.3
-    assert colorfulness(halves).item() == pytest.approx(expected, rel=1e-5)
+def summary(output) -> dict[tuple[str, str], float]:
+    with (output / "summary.csv").open(newline="") as file:
+        return {(row["method"], row["measure"]): float(row["mean"]) for row in csv.DictReader(file)}
 
 
-def test_script(tiny_checkpoint, photo_folder, tmp_path, capsys):
-    args = ["--model", str(tiny_checkpoint), "--input", str(photo_folder / "images"), "--steps", "1"]
-    assert evaluate.main([*args, "--output", str(tmp_path / "scores")]) == 0
-    assert "8 photos" in capsys.readouterr().out
-    for method in ("caption", "scarce", "round_trip"):
-        rows = list(csv.DictReader((tmp_path / "scores" / f"{method}.csv").open()))
-        assert len(rows) == 8 and all(float(row["psnr"]) > 0 for row in rows)
+def test_model_ablations_baselines_and_table(tiny_checkpoint, photo_folder, tmp_path, capsys):
+    options = ("--model", tiny_checkpoint, "--without-slr", tiny_checkpoint, "--ablations", "--table", "1")
+    baselines = ("--baselines", "grey", "mean_chroma", "round_trip")
+    assert run(photo_folder, tmp_path / "one", *options, *baselines) == 0, capsys.readouterr().err
+    scores = summary(tmp_path / "one")
+    methods = {method for method, _ in scores}
+    ours = {f"{name}{star}" for name in ("L-CAD", "W/o LIC", "W/o SLR", "W/o ISS") for star in ("", "*")}
+    assert methods == ours | {"grey", "mean_chroma", "round_trip"}
+    assert scores["mean_chroma", "psnr"] > scores["grey", "psnr"]
+    assert scores["grey", "colorfulness"] == pytest.approx(0, abs=0.5)
+    assert scores["L-CAD", "psnr"] != scores["W/o LIC", "psnr"]
+    assert ("L-CAD", "adherence") in scores, "the folder has masks for one photo"
+    table = (tmp_path / "one" / "table1.md").read_text()
+    assert "25.97" in table and "| W/o LIC* |" in table
+    assert (tmp_path / "one" / "table1.tex").read_text().startswith(r"\begin{tabular}")
+
+    results = tmp_path / "one" / "results" / "lcad"
+    before = {path.name: path.stat().st_mtime_ns for path in results.glob("*.png")}
+    assert run(photo_folder, tmp_path / "one", *options, *baselines) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in results.glob("*.png")} == before, "finished photos are kept"
+    assert (tmp_path / "one" / "table1.md").read_text() == table, "the same to the last digit"
+
+    other = ("--levels", "complete", "--results", f"theirs={results}")
+    assert run(photo_folder, tmp_path / "two", *other) == 0
+    again = summary(tmp_path / "two")
+    assert again["theirs", "psnr"] == scores["L-CAD", "psnr"], "both entrances score alike"
 
 
-def test_script_scores_steering(tiny_checkpoint, photo_folder, tmp_path, capsys):
-    """The colour words of four photos and of rendered scenes, through the script."""
-    square = [[5, 5, 40, 5, 40, 35, 5, 35]]
-    instances = {f"p{i}.png": [{"segmentation": square, "category_id": 1, "iscrowd": 0}] for i in range(4)}
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps({"categories": {"1": "cup"}, "instances": instances}))
-    list(write_scenes(tmp_path / "scenes", 6, seed=0, size=32))
-    args = ["--model", str(tiny_checkpoint), "--steps", "1", "--output", str(tmp_path / "scores")]
-    args += ["--scenes", str(tmp_path / "scenes"), "--steered-scenes", "2"]
-    assert evaluate.main(args) == 0
-    args += ["--input", str(photo_folder / "images"), "--instances", str(path), "--steered-photos", "3"]
-    assert evaluate.main(args) == 0
-    assert "swaps (3 photos" in capsys.readouterr().out
-    swaps = list(csv.DictReader((tmp_path / "scores" / "swaps.csv").open()))
-    assert [row["asked"] for row in swaps] == ["red", "green", "blue", "yellow"] * 3
-    assert len({row["name"] for row in csv.DictReader((tmp_path / "scores" / "scenes.csv").open())}) == 2
-    assert evaluate.main(args[:2]) == 2
-    assert "give --input or --scenes" in capsys.readouterr().err
+def save_copies(folder, output, change=lambda image: image):
+    output.mkdir()
+    for path in (folder / "images").iterdir():
+        with Image.open(path) as image:
+            change(image.convert("RGB").resize((40, 40))).save(output / path.name)
 
 
-def test_contact_sheets(tiny_checkpoint, photo_folder, tmp_path):
-    args = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--output", str(tmp_path), "--steps", "1"]
-    assert contact_sheets.main([*args, "--limit", "2", "--tile", "48"]) == 0
-    for name, columns in (("captions", 4), ("swaps", 5)):
-        with Image.open(tmp_path / f"{name}.jpg") as sheet:
-            assert sheet.width == columns * (48 + MARGIN) + MARGIN
+def test_perfect_results_and_their_order(photo_folder, tmp_path):
+    save_copies(photo_folder, tmp_path / "same")
+    assert run(photo_folder, tmp_path / "scores", "--results", f"same={tmp_path / 'same'}") == 0
+    with (tmp_path / "scores" / "same.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [f"p{i}.png" for i in range(8)]
+    assert all(float(row["ssim"]) > 0.95 for row in rows)
 
 
-def test_swapped_words_reach_the_model():
-    photo = Image.new("RGB", (40, 40), "gray")
-    asked = []
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda d: (d / "p3.png").unlink(), "1 of 8 results are missing: p3.png"),
+        (lambda d: Image.new("RGB", (7, 9)).save(d / "p1.png"), "p1.png: is 7x9, expected 40x40 or the photo's 48x40"),
+        (lambda d: Image.new("RGB", (40, 40)).save(d / "p1.jpg"), None),
+        (lambda d: [p.rename(p.with_suffix(".webp")) for p in d.glob("*.png")] and d / "x", None),
+        (lambda d: (d / "p2.png").write_bytes(b"no image"), "p2.png: not an image"),
+    ],
+)
+def test_bad_results(photo_folder, tmp_path, capsys, spoil, message):
+    save_copies(photo_folder, tmp_path / "made")
+    spoil(tmp_path / "made")
+    status = run(photo_folder, tmp_path / "scores", "--results", f"made={tmp_path / 'made'}")
+    assert status == (2 if message else 0), capsys.readouterr().err
+    assert (message or "") in capsys.readouterr().err
 
-    class Listening:
-        def __call__(self, image, caption, **_):
-            asked.append(caption)
-            return SimpleNamespace(images=[image])
 
-    rows = swap_rows(Listening(), [photo, photo], ["a grey cup on a blue plate", "a cup"])
-    assert asked == [f"a {word} cup on a blue plate" for word in ("red", "green", "blue", "yellow")]
-    assert len(rows) == 1 and rows[0].text == "a ... cup on a blue plate"
+def test_duplicates_and_grey_results(photo_folder, tmp_path, capsys):
+    save_copies(photo_folder, tmp_path / "made", lambda image: image.convert("L"))
+    result = ("--results", f"made={tmp_path / 'made'}")
+    assert run(photo_folder, tmp_path / "scores", *result) == 2
+    assert "all 8 results are grey" in capsys.readouterr().err
+    (tmp_path / "made" / "p0.png").rename(tmp_path / "made" / "p0.bmp")
+    Image.new("RGB", (40, 40)).save(tmp_path / "made" / "p0.jpg")
+    assert run(photo_folder, tmp_path / "scores", *result) == 2
+    assert "several results for p0.png: p0.bmp, p0.jpg" in capsys.readouterr().err
+    Image.new("RGB", (48, 40)).save(photo_folder / "images" / "p0.jpg")
+    assert run(photo_folder, tmp_path / "scores", *result) == 2
+    assert "several photos are called p0" in capsys.readouterr().err
+    assert run(photo_folder, tmp_path / "scores", "--baselines", "magic") == 2
+
+
+def test_a_manifest_holds_the_photos_to_their_hashes(photo_folder, tmp_path, capsys):
+    from scripts import prepare_data
+
+    prepared = tmp_path / "prepared"
+    assert prepare_data.main(["folder", "--input", str(photo_folder), "--output", str(prepared)]) == 0
+    assert run(prepared, tmp_path / "scores", "--baselines", "grey") == 0
+    Image.new("RGB", (40, 40)).save(next((prepared / "images").glob("p4*")))
+    assert run(prepared, tmp_path / "scores", "--baselines", "grey") == 2
+    assert "p4.png (changed)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_photos_are_shared_out_to_processes(tiny_checkpoint, photo_folder, tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "evaluate.py", "--input", photo_folder, "--model", tiny_checkpoint]
+    command += ["--size", "40", "--steps", "1", "--levels", "complete", "--accelerator", "cpu"]
+    for devices in ("1", "2"):
+        subprocess.run([*command, "--output", tmp_path / devices, "--devices", devices], check=True, cwd=ROOT)
+    assert summary(tmp_path / "1") == summary(tmp_path / "2")
+
+
+def test_bootstrap_interval():
+    rng = np.random.default_rng(0)
+    rows = [{"psnr": value} for value in rng.normal(25, 2, 400)] + [{"psnr": None}]
+    mean, low, high = summarize(rows, [MEASURES["psnr"]])["psnr"]
+    assert mean == pytest.approx(25, abs=0.3)
+    assert (high - low) / 2 == pytest.approx(1.96 * 2 / 20, rel=0.15)
+    assert summarize(rows, [MEASURES["psnr"]])["psnr"] == (mean, low, high), "the same on a second run"
+
+
+def test_the_papers_numbers():
+    rows = [row for row in PAPER["table1"] if row["method"] == "L-CAD*"]
+    assert [row["value"] for row in rows] == [24.33, 0.9114, 0.157, 24.19, 0.9108, 0.164]
+    assert len(PAPER["table1"]) == 20 * 6 and len(PAPER["table3"]) == 11 * 6
+    table = make_table(3, {"L-CAD*": {"fid": (5.0, 5.0, 5.0), "lpips_alex": (0.2, 0.1, 0.3)}, "x": {}}, "ImageNet")
+    assert [(cell.measure, round(cell.difference, 3)) for cell in table] == [("fid", 0.64), ("lpips_alex", 0.04)]
+    assert "5.00 [5.00, 5.00]; 4.36 (+0.64)" in to_markdown(table)
+    assert r"lpips\_alex" in to_latex(table)
+    json.dumps(PAPER)

@@ -1,5 +1,6 @@
 """Steering: main objects are found, and the measure gives the right answer on results whose colours are known."""
 
+import csv
 import json
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from lcad.masks.coco import segmentation_mask
 from lcad.masks.files import MaskError
 from lcad.metrics import mean_color
 from lcad.steering import SWAPPED, main_objects, nearest_asked, steer_photos, steer_scenes
+from scripts import steer
 
 SQUARE = [[10.0, 10.0, 50.0, 10.0, 50.0, 40.0, 10.0, 40.0]]
 
@@ -104,3 +106,22 @@ def test_segmentations_in_coco_formats():
     for bad in ("text", [["a", "b"]], {"size": [2, 3]}, {"size": [2, 3], "counts": "`" * 9}):
         with pytest.raises(MaskError):
             segmentation_mask(bad, (2, 3))
+
+
+def test_script(tiny_checkpoint, photo_folder, tmp_path, capsys):
+    """The colour words of three photos and of two rendered scenes, through the script."""
+    square = [[5, 5, 40, 5, 40, 35, 5, 35]]
+    instances = {f"p{i}.png": [{"segmentation": square, "category_id": 1, "iscrowd": 0}] for i in range(4)}
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"categories": {"1": "cup"}, "instances": instances}))
+    list(write_scenes(tmp_path / "scenes", 6, seed=0, size=32))
+    args = ["--model", str(tiny_checkpoint), "--steps", "1", "--output", str(tmp_path / "scores")]
+    scenes = ["--scenes", str(tmp_path / "scenes"), "--number", "2", "--with-masks"]
+    photos = ["--input", str(photo_folder / "images"), "--instances", str(path), "--photos", "3"]
+    assert steer.main([*args, *scenes, *photos]) == 0
+    assert "of 12 colours in 3 photos" in capsys.readouterr().out
+    swaps = list(csv.DictReader((tmp_path / "scores" / "photos.csv").open()))
+    assert [row["asked"] for row in swaps] == ["red", "green", "blue", "yellow"] * 3
+    assert len({row["name"] for row in csv.DictReader((tmp_path / "scores" / "scenes.csv").open())}) == 2
+    assert steer.main(args) == 2
+    assert "nothing to steer" in capsys.readouterr().err
