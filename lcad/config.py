@@ -129,7 +129,7 @@ class LatentConfig:
     # name patterns of what is trained, see lcad.latent_stage.TRAINABLE
     trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
-    weighting: str = "uniform"  # of the loss by time step, see lcad.latent_stage.WEIGHTINGS
+    prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lcad.captions import SCARCE_CAPTION
@@ -22,11 +23,6 @@ from ldm.images import to_image
 from ldm.schedulers import build_training_schedule
 from ldm.text_encoder import encode_text, tokenize
 
-WEIGHTINGS = {
-    "uniform": "Eq. 6: the error of the noise",
-    "truncated_snr": "the larger of the errors of noise and of latents (Salimans and Ho 2022)",
-}
-
 
 class LatentStage(pl.LightningModule):
     """L = E || eps - eps_theta(z_t, t, text, luminance) ||^2 (Eq. 6), with stage 1 frozen.
@@ -38,8 +34,6 @@ class LatentStage(pl.LightningModule):
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
         super().__init__()
         self.config, self.trainer_config = config, trainer_config
-        if config.weighting not in WEIGHTINGS:
-            raise ValueError(f"latent.weighting: got {config.weighting!r}; allowed: {', '.join(WEIGHTINGS)}")
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
         pipeline.register_to_config(guidance_scale=config.guidance)
@@ -51,7 +45,8 @@ class LatentStage(pl.LightningModule):
         self._choose_trained(config.trainable)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        self.schedule = build_training_schedule()
+        self.schedule = build_training_schedule(config.prediction or pipeline.scheduler.config.prediction_type)
+        pipeline.register_modules(scheduler=self.schedule)
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 
     def _choose_trained(self, patterns: list[str]) -> None:
@@ -86,18 +81,15 @@ class LatentStage(pl.LightningModule):
     def predict_loss(self, z: Tensor, luminance: Tensor | None, text: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Eq. (6) for given time steps t (B,) and noise like z -> the mean squared error, a scalar.
 
-        The latents follow from the noise, so their error is the noise's divided by the signal-to-noise ratio: with
-        `truncated_snr` the error is weighed by max(1, 1 / SNR). A caption decides colours at time steps where
-        little but noise is seen, and there the error of the noise hardly depends on them.
+        With `v_prediction` the error is that of v, which is Eq. 6's weighed by 1 + 1 / SNR: a caption decides
+        colours at time steps where little but noise is seen, and there the noise's error hardly depends on them.
         """
         z_t = self.schedule.add_noise(z, noise, t)
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
         predicted = self.unet(z_t, t, text, responses).sample
-        errors = (predicted.float() - noise.float()).square().mean(dim=(1, 2, 3))
-        if self.config.weighting == "truncated_snr":
-            signal = self.schedule.alphas_cumprod.to(t.device)[t]
-            errors = errors * ((1 - signal) / signal).clamp_min(1)
-        return errors.mean()
+        epsilon = self.schedule.config.prediction_type == "epsilon"
+        target = noise if epsilon else self.schedule.get_velocity(z, noise, t)
+        return F.mse_loss(predicted.float(), target.float())
 
     def _loss(self, batch: dict, generator: torch.Generator) -> Tensor:
         fixed = batch if "moments" in batch else self.prepare(batch)

@@ -30,6 +30,7 @@ from ldm.checkpoint import CheckpointError
 from ldm.guidance import guided
 from ldm.images import to_image, to_tensor
 from ldm.sampling import sample
+from ldm.schedulers import PREDICTIONS
 from ldm.text_encoder import encode_captions
 
 OUTPUT_LUMINANCE = ("input", "decoded")
@@ -298,8 +299,10 @@ def _load_scheduler(folder: Path) -> SchedulerMixin:
     kind = getattr(diffusers, str(config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
-    if config.get("prediction_type", "epsilon") != "epsilon":
-        raise CheckpointError(f"{folder}: prediction_type {config['prediction_type']!r}; only epsilon is supported")
+    if config.get("prediction_type", "epsilon") not in PREDICTIONS:
+        raise CheckpointError(
+            f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
+        )
     return kind.from_config(config)
 
 

@@ -22,8 +22,8 @@ def sample(
     """Denoise `x_T` ~ N(0, 1), shape (B, C, h, w), to latents of the same shape.
 
     Args:
-        denoise: predicts the noise; guidance and refinement are wrappers around it.
-        scheduler: any diffusers scheduler that takes epsilon; its time steps are set here.
+        denoise: predicts one of `ldm.schedulers.PREDICTIONS`; guidance and refinement are wrappers around it.
+        scheduler: any diffusers scheduler set up for what `denoise` predicts; its time steps are set here.
         generator: for schedulers that add noise.
         progress: wraps the iteration over time steps (a progress bar).
     """
@@ -32,6 +32,6 @@ def sample(
     options = {"generator": generator} if "generator" in accepts else {}
     x = x_T * scheduler.init_noise_sigma
     for t in progress(scheduler.timesteps) if progress else scheduler.timesteps:
-        noise = denoise(scheduler.scale_model_input(x, t), t)
-        x = scheduler.step(noise, t, x, **options).prev_sample
+        predicted = denoise(scheduler.scale_model_input(x, t), t)
+        x = scheduler.step(predicted, t, x, **options).prev_sample
     return x

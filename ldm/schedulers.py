@@ -1,6 +1,6 @@
 """Schedulers by name: diffusers' own, set up for Stable Diffusion's noise schedule.
 
-A new scheduler is one new row in `SCHEDULERS`; it must take predictions of the noise (epsilon).
+A new scheduler is one new row in `SCHEDULERS`; it must take both `PREDICTIONS`.
 """
 
 import diffusers
@@ -8,6 +8,11 @@ from diffusers import DDIMScheduler, SchedulerMixin
 
 # betas: sqrt-linear from 0.00085 to 0.012 over 1000 steps, as Stable Diffusion 1.x was trained
 NOISE_SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+
+PREDICTIONS = {
+    "epsilon": "the noise, as in Stable Diffusion 1.x and the paper",
+    "v_prediction": "v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) latents (Salimans and Ho 2022)",
+}
 
 SCHEDULERS = {
     # "leading" time steps 1, 21, ..., 981; the last step goes to alpha-bar of step 0 (as in the release)
@@ -22,18 +27,20 @@ SCHEDULERS = {
 }
 
 
-def build_scheduler(name: str = "ddim") -> SchedulerMixin:
-    """A scheduler of `SCHEDULERS` by name.
+def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> SchedulerMixin:
+    """A scheduler of `SCHEDULERS` by name, for a network that predicts one of `PREDICTIONS`.
 
     Raises:
         ValueError: an unknown name; the message lists the allowed ones.
     """
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"unknown prediction {prediction!r}; allowed: {', '.join(PREDICTIONS)}")
     if name not in SCHEDULERS:
         raise ValueError(f"unknown scheduler {name!r}; allowed: {', '.join(SCHEDULERS)}")
     class_name, options = SCHEDULERS[name]
-    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, **options)
+    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction, **options)
 
 
-def build_training_schedule() -> DDIMScheduler:
-    """The forward process of Eq. 1, used in training for `add_noise`."""
-    return build_scheduler("ddim")
+def build_training_schedule(prediction: str = "epsilon") -> DDIMScheduler:
+    """The forward process of Eq. 1, used in training for `add_noise` and the target."""
+    return build_scheduler("ddim", prediction)

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = choose_device(args.device)
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
-    pipeline.scheduler = build_scheduler(args.scheduler)
+    pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=len(photos) > args.batch_size)
 
     strength = {} if args.strength is None else {"strength": args.strength}
