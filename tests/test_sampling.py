@@ -5,7 +5,7 @@ import torch
 
 from ldm.guidance import guided
 from ldm.sampling import sample
-from ldm.schedulers import SCHEDULERS, build_scheduler
+from ldm.schedulers import PREDICTIONS, SCHEDULERS, build_scheduler
 
 
 def exact_denoiser(scheduler, x0):
@@ -29,16 +29,18 @@ def test_ddim_with_an_exact_denoiser_stays_on_the_line_of_equation_1(steps):
     assert torch.allclose(z, last.sqrt() * x0 + (1 - last).sqrt() * noise, atol=1e-3)
 
 
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_denoises(name):
-    scheduler = build_scheduler(name)
+def test_every_scheduler_denoises(name, prediction):
+    scheduler = build_scheduler(name, prediction)
     x0 = torch.full((1, 4, 4, 4), 0.5)
     betas = build_scheduler("ddim").alphas_cumprod
 
     def denoise(x, t):  # schedulers may hand out fractional times
         low = int(t)
         alpha = betas[low] + (betas[min(low + 1, 999)] - betas[low]) * (float(t) - low)
-        return (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        noise = (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        return noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
 
     z = sample(denoise, torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0)), scheduler, 20)
     assert (z - x0).abs().mean() < 0.15
@@ -47,6 +49,8 @@ def test_every_scheduler_denoises(name):
 def test_unknown_scheduler_is_named():
     with pytest.raises(ValueError, match="unknown scheduler 'plms2'; allowed: ddim"):
         build_scheduler("plms2")
+    with pytest.raises(ValueError, match="unknown prediction 'x0'; allowed: epsilon, v_prediction"):
+        build_scheduler("ddim", "x0")
 
 
 def test_guidance_formula():
