@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.attention_refinement import Refinement
+from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION
 from lcad.contact_sheet import Row
 from lcad.masks.files import MaskError, read_masks
@@ -49,11 +50,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """One photo, its caption ("" if it has none) and the name of its results, without suffix."""
+    """One photo, its caption ("" if it has none), the name of its results without suffix, and the caption's level."""
 
     photo: Path
     caption: str
     name: str
+    level: str = "complete"
 
 
 @dataclass
@@ -75,13 +77,20 @@ class _Loaded:
     record: dict
 
 
-def list_jobs(photos: list[Path], captions: dict[str, list[str]]) -> list[Job]:
-    """Photos with their first caption; results are named after the stem, or the whole name where that clashes."""
+def list_jobs(photos: list[Path], captions: dict[str, list[str]], levels: tuple[str, ...] = ("complete",)) -> list[Job]:
+    """Photos with their first caption, at each of the caption levels.
+
+    Results are named after the photo's stem, or its whole name where that clashes; of several levels, with the level.
+    """
     stems = [photo.stem for photo in photos] + [CONTACT_SHEET]
-    return [
-        Job(photo, (captions.get(photo.name) or [""])[0], photo.stem if stems.count(photo.stem) == 1 else photo.name)
-        for photo in photos
-    ]
+    jobs = []
+    for photo in photos:
+        caption = (captions.get(photo.name) or [""])[0]
+        name = photo.stem if stems.count(photo.stem) == 1 else photo.name
+        for level in levels:
+            own_name = name if len(levels) == 1 else f"{name}_{level}"
+            jobs.append(Job(photo, caption_at_level(caption, level), own_name, level))
+    return jobs
 
 
 class FolderRun:
@@ -104,6 +113,7 @@ class FolderRun:
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.masks, self.model, self.overwrite, self.report = masks, model, overwrite, report
         self.summary = Summary()
+        self._row_of: dict[Path, Row] = {}
 
     def run(self, jobs: list[Job], batch_size: int = 4, progress: Callable[[Iterable], Iterable] = iter) -> Summary:
         """Do all jobs, in batches of photos that come to the same model size."""
@@ -153,7 +163,7 @@ class FolderRun:
         )
 
     def _read_masks(self, job: Job, image: Image.Image) -> Tensor | None:
-        if self.masks is None:
+        if self.masks is None or job.level == "scarce":  # a scarce caption has no phrases for the masks
             return None
         try:
             phrases = comma_phrases(job.caption, self.pipeline.tokenizer)
@@ -243,19 +253,23 @@ class FolderRun:
         return self.output / f"{job.name}.json"
 
     def _add_row(self, job: Job, photo: Image.Image, results: list[Image.Image]) -> None:
-        if len(self.summary.rows) >= SHEET_ROWS:
-            return
-        grey = photo.convert("L")
-        pictures = [
-            ("grey", grey),
-            *((f"colorized {k}" if k else "colorized", image) for k, image in enumerate(results)),
-        ]
-        pixels = np.asarray(photo.resize((32, 32)), dtype=np.int16)
-        if np.ptp(pixels, axis=2).mean() > TRUE_COLOR_CHROMA:
-            pictures.append(("as given", photo))
-        for _, picture in pictures:
+        """Put results on the contact sheet, those of one photo beside each other."""
+        title = "colorized" if job.level == "complete" else job.level
+        pictures = [(f"{title} {k}" if k else title, image) for k, image in enumerate(results)]
+        caption = job.caption or SCARCE_CAPTION
+        row = self._row_of.get(job.photo)
+        if row is None:
+            if len(self.summary.rows) >= SHEET_ROWS:
+                return
+            row = self._row_of[job.photo] = Row([("grey", photo.convert("L"))], f"{job.photo.name}: {caption}")
+            self.summary.rows.append(row)
+            pixels = np.asarray(photo.resize((32, 32)), dtype=np.int16)
+            if np.ptp(pixels, axis=2).mean() > TRUE_COLOR_CHROMA:
+                row.pictures.append(("as given", photo))
+        given = [item for item in row.pictures if item[0] == "as given"]
+        row.pictures[len(row.pictures) - len(given) :] = [*pictures, *given]
+        for _, picture in row.pictures:
             picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        self.summary.rows.append(Row(pictures, f"{job.photo.name}: {job.caption or SCARCE_CAPTION}"))
 
     def _problem(self, message: str) -> None:
         self.summary.problems.append(" ".join(message.split()))

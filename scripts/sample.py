@@ -5,6 +5,7 @@
     python scripts/sample.py --input photo.jpg --caption "a woman in a red coat"
     python scripts/sample.py --input my_photos/ --captions my_photos/captions.json --output coloured/
     python scripts/sample.py --input cups/ --masks masks/ --model checkpoints/lcad
+    python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
 Results, a JSON record beside each, and contact_sheet.png are written to the output folder.
 Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
@@ -38,6 +39,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--masks",
         type=Path,
         help="folder of instance masks: <photo's stem>/<i>_<anything>.png, i-th phrase of the caption",
+    )
+    add(
+        "--levels",
+        type=lambda text: tuple(text.split(",")),
+        default=("complete",),
+        help="caption levels, side by side on the contact sheet: complete (as given), partial, scarce",
     )
     add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
     add("--steps", type=int, default=50, help="sampling steps (default: 50)")
@@ -102,7 +109,9 @@ def run(args: argparse.Namespace) -> int:
     )
     runner = FolderRun(pipeline, settings, args.output, args.masks, args.model, args.overwrite, report=tqdm.write)
     runner.summary.problems += [f"captions name {name!r}, which is not in {photos[0].parent}" for name in absent]
-    summary = runner.run(list_jobs(photos, captions), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
+    summary = runner.run(
+        list_jobs(photos, captions, args.levels), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch")
+    )
 
     if summary.rows:
         write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows))

@@ -147,3 +147,21 @@ def test_the_bundled_examples_with_the_bundled_model(tmp_path):
         own = rgb_to_lab(to_tensor(read_image(photo)))
         assert (lab[0] - own[0]).abs().mean() < 2.5
         assert lab[1:].abs().mean() > 2
+
+
+def test_caption_levels_side_by_side(run, photo_folder):
+    """Fig. 7: each photo with its caption, a partial and a scarce one."""
+    status, _ = run("--input", photo_folder, "--masks", photo_folder / "masks", "--levels", "complete,partial,scarce")
+    assert status == 2, "photos are looked for in the folder itself"
+    photos = photo_folder / "images"
+    status, _ = run("--input", photos, "--masks", photo_folder / "masks", "--levels", "complete,partial,scarce")
+    assert status == 0
+    captions = {
+        level: json.loads((run.out / f"p1_{level}.json").read_text())["caption"]
+        for level in ("complete", "partial", "scarce")
+    }
+    assert captions["complete"] == "the red cup 1, the blue cup" and captions["scarce"] == "a colorful image"
+    assert captions["partial"] in ("the cup 1, the blue cup", "the red cup 1, the cup")
+    sheet = read_image(run.out / "contact_sheet.png")
+    assert sheet.width == 5 * 224 + 6 * 8, "grey, three levels, as given"
+    assert run("--input", photos, "--levels", "all", "--overwrite")[0] == 2
