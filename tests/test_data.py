@@ -59,9 +59,10 @@ def test_sampler_shares_out_and_starts_inside_an_epoch():
         part.set_epoch(3)
     keys = [list(part) for part in parts]
     assert sorted(key - 30 for key in keys[0] + keys[1]) == dataset
-    parts[0].start = 3
-    assert list(parts[0]) == keys[0][3:]
-    assert list(parts[0]) == keys[0]  # only the first epoch is cut
+    parts[0].resumed = (3, 2)
+    assert list(parts[0]) == list(parts[0]) == keys[0][2:], "however often the epoch is started"
+    parts[0].set_epoch(4)
+    assert len(list(parts[0])) == 5, "only the epoch that was broken off is cut"
 
 
 @pytest.mark.parametrize("text_trained", [False, True])

@@ -121,12 +121,15 @@ def test_stage_one_loss_has_all_parts_and_its_own_gradients(tmp_path, photo_fold
 
 @pytest.mark.parametrize("kind", ["pixel", "latent"])
 def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
-    """A run killed after 3 of 6 steps (inside the second epoch) and resumed ends where the unbroken one ends."""
+    """A run killed after 3 of 6 steps (inside the second epoch) and resumed ends where the unbroken one ends.
+
+    With a worker process, a validation at the step it is killed after, and a moving average.
+    """
     script, section = {
         "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
         "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
     }[kind]
-    photos = {"data": {"validation": 2, "max_photos": 4}, "trainer": {"validate_every": 100, "ema": 0.9}}
+    photos = {"data": {"validation": 2, "max_photos": 4, "workers": 1}, "trainer": {"validate_every": 3, "ema": 0.9}}
     for name in ("whole", "broken"):
         write_config(tmp_path, name, photo_folder, init=str(base), **section, **json.loads(json.dumps(photos)))
     assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.steps=6"]) == 0

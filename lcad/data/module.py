@@ -12,16 +12,17 @@ class ResumableSampler(DistributedSampler):
     Yields keys `epoch * len(dataset) + index`, see `PhotoDataset`.
 
     Attributes:
-        start: items of the first epoch to leave out, because an earlier run has seen them.
+        resumed: (epoch, items of it to leave out, because an earlier run has seen them). Lightning may start an
+            epoch's iteration more than once: it gives the same items each time.
     """
 
     def __init__(self, dataset: Dataset, replicas: int, rank: int, seed: int):
         super().__init__(dataset, replicas, rank, shuffle=True, seed=seed)
-        self.start = 0
+        self.resumed = (0, 0)
 
     def __iter__(self):
-        indices = list(super().__iter__())[self.start :]
-        self.start = 0
+        epoch, start = self.resumed
+        indices = list(super().__iter__())[start if self.epoch == epoch else 0 :]
         return iter(self.epoch * len(self.dataset) + index for index in indices)
 
 
@@ -32,11 +33,12 @@ class PhotoModule(pl.LightningDataModule):
         super().__init__()
         self.train, self.validation = train, validation
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self._batches_done = 0
+        self._resumed = {"epoch": 0, "batches_done": 0}
 
     def train_dataloader(self) -> DataLoader:
         sampler = ResumableSampler(self.train, self.trainer.world_size, self.trainer.global_rank, self.seed)
-        sampler.start = self._batches_done * self.batch_size
+        sampler.resumed = (self._resumed["epoch"], self._resumed["batches_done"] * self.batch_size)
+        sampler.set_epoch(self._resumed["epoch"])  # Lightning does so only after workers have begun to fetch
         return self._loader(self.train, sampler=sampler, drop_last=len(self.train) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
@@ -55,7 +57,8 @@ class PhotoModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return {"batches_done": 0 if progress.is_last_batch else progress.current.ready}
+        done = 0 if progress.is_last_batch else progress.current.ready
+        return {"epoch": self.trainer.current_epoch, "batches_done": done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._batches_done = state["batches_done"]
+        self._resumed = state
