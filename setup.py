@@ -29,12 +29,13 @@ setup(
         "numpy>=1.26,<3",
         "pillow>=10.3",
         "jinja2>=3",
+        "matplotlib",
         "pycocotools>=2.0.8",
         "scipy",
         "tqdm",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "matplotlib", "selenium>=4.15"],
+        "dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "selenium>=4.15"],
         "tensorboard": ["tensorboard"],
     },
 )
