@@ -1,0 +1,61 @@
+"""Candidate regions of a photo: what every mask provider returns, and what the providers share.
+
+Letters: R regions, (H, W) the photo's size in pixels. Masks and scores are float32 on the CPU.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Candidate regions of one photo.
+
+    Attributes:
+        masks: (R, H, W) float in [0, 1], at the photo's size.
+        phrases: for each region the index of the phrase it was made for, or None: it may belong to any.
+        scores: (R,) the provider's own confidence in [0, 1].
+    """
+
+    masks: Tensor
+    phrases: list[int | None]
+    scores: Tensor
+
+
+Provider = Callable[[Image.Image, list[str]], Regions]
+"""A photo (any mode; grey photos are normal input) and the object words of its phrases -> candidate regions."""
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """What a provider is built from; each takes the fields it needs.
+
+    Attributes:
+        checkpoint: SAM's weight file.
+        model_type: a row of `lcad.masks.sam.MODEL_TYPES`: the one the checkpoint was trained as.
+        words_model: folder or hub id of the model that reads the words; None is the published one.
+        device: where the models run.
+        max_regions: at most so many regions for a photo, the best.
+    """
+
+    checkpoint: str | None = None
+    model_type: str = "vit_h"
+    words_model: str | None = None
+    device: str = "cpu"
+    max_regions: int = 40
+
+
+def shrink(photo: Image.Image, side: int) -> Image.Image:
+    """The photo as RGB, with `side` pixels at most on its long side."""
+    scale = min(1, side / max(photo.size))
+    size = tuple(max(1, round(length * scale)) for length in photo.size)
+    return photo.convert("RGB").resize(size, Image.Resampling.BOX)
+
+
+def enlarge(masks: Tensor, photo: Image.Image) -> Tensor:
+    """Masks of a shrunk photo (R, h, w) -> (R, H, W) at the photo's size."""
+    return F.interpolate(masks[:, None], (photo.height, photo.width), mode="nearest-exact")[:, 0]
