@@ -21,17 +21,20 @@ def contact_sheet(rows: list[Row], tile: int = 224) -> Image.Image:
     font = ImageFont.load_default(TEXT_SIZE)
     line = TEXT_SIZE + MARGIN
     columns = max(len(row.pictures) for row in rows)
-    row_height = tile + 2 * line + MARGIN
-    sheet = Image.new("RGB", (columns * (tile + MARGIN) + MARGIN, len(rows) * row_height + MARGIN), "white")
+    fitted = [
+        [ImageOps.contain(p.convert("RGB"), (tile, tile), Image.Resampling.LANCZOS) for _, p in row.pictures]
+        for row in rows
+    ]
+    heights = [2 * line + MARGIN + max((small.height for small in pictures), default=0) for pictures in fitted]
+    sheet = Image.new("RGB", (columns * (tile + MARGIN) + MARGIN, sum(heights) + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     for number, row in enumerate(rows):
-        top = MARGIN + number * row_height
+        top = MARGIN + sum(heights[:number])
         draw.text((MARGIN, top), fit_text(row.text, sheet.width - 2 * MARGIN, font), "black", font)
-        for column, (title, picture) in enumerate(row.pictures):
+        for column, ((title, _), small) in enumerate(zip(row.pictures, fitted[number], strict=True)):
             left = MARGIN + column * (tile + MARGIN)
             draw.text((left, top + line), fit_text(title, tile, font), "dimgray", font)
-            small = ImageOps.contain(picture.convert("RGB"), (tile, tile), Image.Resampling.LANCZOS)
-            sheet.paste(small, (left + (tile - small.width) // 2, top + 2 * line + (tile - small.height) // 2))
+            sheet.paste(small, (left + (tile - small.width) // 2, top + 2 * line))
     return sheet
 
 
