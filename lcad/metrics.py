@@ -26,15 +26,15 @@ def psnr(real: Tensor, fake: Tensor) -> Tensor:
 
 def colorfulness(rgb: Tensor) -> Tensor:
     """Hasler and Suesstrunk 2003: sigma_rgyb + 0.3 mu_rgyb, on the scale of [0, 255] images."""
-    rg, yb = _opponents(rgb)
-    sigma = torch.sqrt(rg.var(dim=(-2, -1), correction=0) + yb.var(dim=(-2, -1), correction=0))
-    mean = torch.sqrt(rg.mean(dim=(-2, -1)) ** 2 + yb.mean(dim=(-2, -1)) ** 2)
-    return sigma + 0.3 * mean
+    return _spread(*_opponents(rgb))
 
 
 def absolute_colorfulness(rgb: Tensor) -> Tensor:
     """The variant many colorization papers report: the same, of the absolute values |rg| and |yb|."""
-    rg, yb = (value.abs() for value in _opponents(rgb))
+    return _spread(*(value.abs() for value in _opponents(rgb)))
+
+
+def _spread(rg: Tensor, yb: Tensor) -> Tensor:
     sigma = torch.sqrt(rg.var(dim=(-2, -1), correction=0) + yb.var(dim=(-2, -1), correction=0))
     mean = torch.sqrt(rg.mean(dim=(-2, -1)) ** 2 + yb.mean(dim=(-2, -1)) ** 2)
     return sigma + 0.3 * mean

@@ -14,7 +14,7 @@ from lcad.data.manifest import MANIFEST, read_manifest, verify
 from lcad.evaluation import Sample
 from lcad.folder_run import FolderRun, Job, Settings
 from lcad.pipeline import LCADPipeline
-from ldm.images import list_images, read_image, to_image, to_tensor, write_image
+from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_image
 
 ABLATIONS = {
     "L-CAD": "all of the paper",
@@ -50,7 +50,7 @@ def read_samples(folder: Path, captions: Path | None, level: str) -> list[Sample
             raise ValueError(f"{folder}: {len(wrong)} files are not as {MANIFEST} says: {listed}")
         photos = {folder / row.file: row.caption for row in read_manifest(folder / MANIFEST)}
     else:
-        found = list_images(folder / "images" if (folder / "images").is_dir() else folder)
+        found = list_images(image_folder(folder))
         listed = read_captions(found[0].parent, captions)
         photos = {photo: (listed.get(photo.name) or [SCARCE_CAPTION])[0] for photo in found}
     stems = [photo.stem for photo in photos]

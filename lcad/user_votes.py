@@ -2,17 +2,16 @@
 
 import csv
 import io
-import json
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+from lcad.tables import PAPER
 from lcad.user_study import Key, read_json, read_key
 from ldm.images import write_bytes
 
 CONFIDENCE = 0.95
-PAPER_TABLES = Path(__file__).with_name("paper_tables.json")
 VOTE_FIELDS = {"study": "str", "volunteer": "str", "saved": "str", "votes": "dict"}
 
 
@@ -32,7 +31,7 @@ def tally(keys: list[Path], votes: list[Path]) -> tuple[list[dict], list[str]]:
 
     studies = {key.study: (path, key) for path, key in ((path, read_key(path)) for path in keys)}
     records, warnings = _latest_votes(votes, {study: key for study, (_, key) in studies.items()})
-    published = json.loads(PAPER_TABLES.read_text(encoding="utf-8"))["table2"]
+    published = PAPER["table2"]
     rows = []
     for study, (path, key) in studies.items():
         ballots = [record["votes"] for record in records if record["study"] == study]

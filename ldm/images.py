@@ -69,6 +69,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def image_folder(folder: Path) -> Path:
+    """Where the images of a data folder lie: its subfolder `images`, or the folder itself."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
 def list_images(source: str | os.PathLike) -> list[Path]:
     """The image files of a folder (not recursive, sorted by name), or the file itself.
 

@@ -21,9 +21,9 @@ def run(args: argparse.Namespace) -> int:
     from lcad.pipeline import LCADPipeline
     from lcad.showcase import caption_rows, swap_rows
     from ldm.devices import choose_device
-    from ldm.images import list_images, read_image, write_image
+    from ldm.images import image_folder, list_images, read_image, write_image
 
-    folder = args.input / "images" if (args.input / "images").is_dir() else args.input
+    folder = image_folder(args.input)
     captions = read_captions(folder, args.captions)
     photos = [photo for photo in list_images(folder) if captions.get(photo.name)][: args.limit]
     if not photos:

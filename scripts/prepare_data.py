@@ -62,11 +62,10 @@ def choose(args: argparse.Namespace, stack: ExitStack, report: Callable[[str], N
     from lcad.captions import read_captions
     from lcad.data.archives import file_member, list_members
     from lcad.data.preparation import captions_inside, first_photos, images_of, named_photos
-    from ldm.images import list_images
+    from ldm.images import image_folder, list_images
 
     if args.data_set == "folder":
-        own = args.input[0] / "images" if (args.input[0] / "images").is_dir() else args.input[0]
-        files = list_images(own)
+        files = list_images(image_folder(args.input[0]))
         if (args.output / "images").resolve() == files[0].parent.resolve():
             raise ValueError(f"{args.output}: holds the photos themselves; choose another --output")
         captions = read_captions(files[0].parent, args.captions)

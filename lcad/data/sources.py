@@ -13,7 +13,7 @@ from lcad.captions import CaptionSampler, read_captions
 from lcad.config import DataConfig, SourceConfig
 from lcad.data.color_captions import dominant_color_captions, label_map_captions, read_classes, read_label_map
 from lcad.data.photos import PhotoDataset
-from ldm.images import ImageError, list_images, read_image
+from ldm.images import ImageError, image_folder, list_images, read_image
 
 SPLITS = ("train", "val", "test")
 
@@ -33,7 +33,7 @@ def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoData
     training: list[Path] = []
     validation: list[list[Path]] = []
     for source in (config, *config.more):
-        photos = list_images(_image_folder(source))
+        photos = list_images(image_folder(Path(source.folder)))
         parts = _split(photos, source.splits, config.validation)
         if source.max_photos is not None:
             parts["train"] = parts["train"][: source.max_photos]
@@ -78,7 +78,7 @@ def _from_file(source: SourceConfig, photos: list[Path], used: list[Path]) -> Ca
 
 
 def _from_dominant_colors(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
-    return _described(used, "naming colours", dominant_color_captions)
+    return _described(used, "naming colours", lambda rgb, photo: dominant_color_captions(rgb))
 
 
 def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
@@ -93,7 +93,7 @@ def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path])
             raise ValueError(f"{maps[photo.stem]}: is {labels.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
         return label_map_captions(rgb, labels, classes)
 
-    return _described([photo for photo in used if photo.stem in maps], "naming labelled regions", describe, True)
+    return _described([photo for photo in used if photo.stem in maps], "naming labelled regions", describe)
 
 
 CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Captions]] = {
@@ -104,20 +104,15 @@ CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Capt
 """name -> function of (config, photos of the folder, photos used) -> captions of those it has some for"""
 
 
-def _described(photos: list[Path], title: str, describe: Callable, with_path: bool = False) -> Captions:
+def _described(photos: list[Path], title: str, describe: Callable[[np.ndarray, Path], list[str]]) -> Captions:
     captions = {}
     for photo in tqdm(photos, title, unit="photo", mininterval=5):
         try:
             rgb = np.asarray(read_image(photo))
         except ImageError:
             continue  # reading it for training warns of it
-        captions[photo] = describe(rgb, photo) if with_path else describe(rgb)
+        captions[photo] = describe(rgb, photo)
     return captions
-
-
-def _image_folder(source: SourceConfig) -> Path:
-    folder = Path(source.folder)
-    return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def _split(photos: list[Path], splits: str | None, validation: int) -> dict[str, list[Path]]:
