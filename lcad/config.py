@@ -130,6 +130,7 @@ class LatentConfig:
     trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
+    timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0

@@ -5,7 +5,6 @@ Images are RGB (S, S, 3) uint8 at the size they are scored at; photos of another
 
 import csv
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import bootstrap
 
-from lcad.color_names import COLOR_PATTERN
+from lcad.color_pairs import pairs
+from lcad.color_words import basic_color
 from lcad.masks.files import read_masks
 from lcad.metrics import Measure, Scored
 from lcad.phrases import comma_parts
@@ -148,9 +148,9 @@ def _objects(sample: Sample, masks: Path | None, photo: Image.Image, size: int) 
     small = F.interpolate(found[None], (size, size), mode="area")[0]
     objects = []
     for (_, text), mask in zip(parts, small, strict=True):
-        colors = re.findall(COLOR_PATTERN, text.lower())
+        colors = {basic_color(text[slice(*color)]) for color, _ in pairs(text)}
         if len(colors) == 1 and mask.max() > 0:
-            objects.append((colors[0].replace("gray", "grey"), mask))
+            objects.append((colors.pop(), mask))
     return objects
 
 
