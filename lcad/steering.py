@@ -18,7 +18,7 @@ from torch import Tensor
 from lcad.color_names import COLOR_PATTERN, EXAMPLES, name_color
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
-from lcad.metrics import mean_color
+from lcad.metrics import mean_color, psnr
 from lcad.pipeline import LCADPipeline
 from ldm.images import read_image, to_tensor
 
@@ -130,7 +130,8 @@ def steer_scenes(
         with_masks: give the pipeline the true instance masks, for instance-aware sampling.
 
     Returns:
-        One row for each object: name, object, asked, obtained (a colour name), adherent; and the pictures.
+        One row for each object: name, object, asked, obtained (a colour name), adherent, psnr (of its whole scene,
+        in dB); and the pictures.
     """
     scenes = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
     names = [name for name, scene in scenes.items() if len(scene["objects"]) > 1][:number]
@@ -150,10 +151,11 @@ def steer_scenes(
             output_type="pt",
             **options,
         ).images
-        for name, image, regions in zip(batch, images, masks, strict=True):
+        for name, true, image, regions in zip(batch, rgb, images, masks, strict=True):
+            quality = psnr(true, image).item()
             for item, mask in zip(scenes[name]["objects"], regions, strict=True):
                 obtained = name_color(mean_color(image, mask))
                 row = {"name": name, "object": item["kind"], "asked": item["color"], "obtained": obtained}
-                rows.append(row | {"adherent": int(obtained == item["color"])})
+                rows.append(row | {"adherent": int(obtained == item["color"]), "psnr": quality})
         pictures += images
     return rows, pictures
