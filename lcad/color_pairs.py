@@ -32,7 +32,7 @@ from lcad.caption_words import (
     WEARS,
     WORN,
 )
-from lcad.color_words import Word, expression_end, split_words
+from lcad.color_words import Word, basic_color, expression_end, split_words
 
 Span = tuple[int, int]
 REACH = 30  # words that are looked at on each side of a colour
@@ -247,3 +247,13 @@ def noun_span(words: list[Word], noun: int, colored: set[int]) -> Span:
     while words[first].glued and first - 1 not in colored and noun - first < REACH:
         first -= 1
     return words[first].start, words[noun].end
+
+
+def asked_color(text: str) -> str | None:
+    """The basic word of the one colour that `text` asks for, None if it names none or several.
+
+    >>> asked_color("the navy blue cup"), asked_color("a red and white bus")
+    ('blue', None)
+    """
+    colors = {basic_color(text[slice(*color)]) for color, _ in pairs(text)}
+    return colors.pop() if len(colors) == 1 else None

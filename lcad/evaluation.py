@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import bootstrap
 
-from lcad.color_pairs import pairs
-from lcad.color_words import basic_color
+from lcad.color_pairs import asked_color
 from lcad.masks.files import read_masks
 from lcad.metrics import Measure, Scored
 from lcad.phrases import comma_parts
@@ -148,9 +147,9 @@ def _objects(sample: Sample, masks: Path | None, photo: Image.Image, size: int) 
     small = F.interpolate(found[None], (size, size), mode="area")[0]
     objects = []
     for (_, text), mask in zip(parts, small, strict=True):
-        colors = {basic_color(text[slice(*color)]) for color, _ in pairs(text)}
-        if len(colors) == 1 and mask.max() > 0:
-            objects.append((colors.pop(), mask))
+        color = asked_color(text)
+        if color is not None and mask.max() > 0:
+            objects.append((color, mask))
     return objects
 
 

@@ -5,7 +5,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
@@ -15,19 +15,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
-from lcad.attention_refinement import Refinement
+from lcad.adherence import adherent_share, instance_report
+from lcad.attention_refinement import InstanceMasks, Refinement
 from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION
-from lcad.contact_sheet import Row
-from lcad.masks.files import MaskError, read_masks
-from lcad.phrases import comma_phrases
+from lcad.contact_sheet import Row, contact_sheet
+from lcad.masks.files import MaskError, save_masks, save_spans
+from lcad.masks.finding import FoundMasks, MaskFinder
+from lcad.masks.overlay import mask_row
 from lcad.pipeline import LCADPipeline
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 CONTACT_SHEET = "contact_sheet"  # a name that no result may have
+SHOWN_MASKS, SAVED_MASKS = "shown_masks", "masks"  # folders in the output folder
 SHEET_ROWS = 40  # photos on the contact sheet: a long run keeps no more pictures than these
 THUMBNAIL = 320  # pixels, of what is kept for the contact sheet
 TRUE_COLOR_CHROMA = 4  # spread of RGB channels (0-255) above which a photo counts as coloured
@@ -42,10 +44,16 @@ class Settings:
     guidance: float = 5.0
     seed: int = 0
     samples: int = 1
+    pick: str | None = None  # "adherence": of the samples keep the one whose objects best have their colours
     output_luminance: str = "input"
     refinement: Refinement | None = Refinement()
     luminance_guidance: bool = True
     size: int | None = None  # photos and masks are resized to size x size first
+
+    @property
+    def kept(self) -> int:
+        """Results of a photo that are written."""
+        return 1 if self.pick else self.samples
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,12 @@ class Summary:
 class _Loaded:
     job: Job
     image: Image.Image
-    masks: Tensor | None
+    found: FoundMasks | None
     record: dict
+
+    @property
+    def instances(self) -> InstanceMasks | None:
+        return None if self.found is None else self.found.instances
 
 
 def list_jobs(photos: list[Path], captions: dict[str, list[str]], levels: tuple[str, ...] = ("complete",)) -> list[Job]:
@@ -105,13 +117,16 @@ class FolderRun:
         pipeline: LCADPipeline,
         settings: Settings,
         output: Path,
-        masks: Path | None = None,
+        find_masks: MaskFinder | None = None,
         model: str = "",
         overwrite: bool = False,
         report: Callable[[str], None] = print,
+        show_masks: bool = False,
+        keep_masks: bool = False,
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
-        self.masks, self.model, self.overwrite, self.report = masks, model, overwrite, report
+        self.find_masks, self.model, self.overwrite, self.report = find_masks, model, overwrite, report
+        self.show_masks, self.keep_masks = show_masks, keep_masks
         self.summary = Summary()
         self._row_of: dict[Path, Row] = {}
 
@@ -146,31 +161,49 @@ class FolderRun:
             photo_hash = hashlib.sha256(job.photo.read_bytes()).hexdigest()
         except (ImageError, OSError) as error:
             return self._fail(str(error))
-        masks = self._read_masks(job, image)
+        found = self._find_masks(job, image)
         if self.settings.size is not None:
-            square = (self.settings.size, self.settings.size)
-            image = image.resize(square, Image.Resampling.BICUBIC)
-            masks = None if masks is None else F.interpolate(masks[None], square, mode="area")[0]
-        record = self._record(job, image, masks, photo_hash)
+            image = image.resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
+            found = None if found is None else _resized(found, self.settings.size)
+        record = self._record(job, image, found, photo_hash)
         if self.overwrite or not self._path(job, 0).exists():
-            return _Loaded(job, image, masks, record)
+            return _Loaded(job, image, found, record)
         if self._was_made_by(job, record):
             self.summary.kept += 1
-            self._add_row(job, image, [read_image(self._path(job, k)) for k in range(self.settings.samples)])
+            self._add_row(job, image, [read_image(self._path(job, k)) for k in range(self.settings.kept)])
             return None
         return self._fail(
             f"{self._path(job, 0)}: exists already and was made differently; choose another --output or --overwrite"
         )
 
-    def _read_masks(self, job: Job, image: Image.Image) -> Tensor | None:
-        if self.masks is None or job.level == "scarce":  # a scarce caption has no phrases for the masks
+    def _find_masks(self, job: Job, image: Image.Image) -> FoundMasks | None:
+        if self.find_masks is None or job.level == "scarce" or not job.caption:  # no phrases for the masks
             return None
         try:
-            phrases = comma_phrases(job.caption, self.pipeline.tokenizer)
-            return read_masks(self.masks, job.photo, (image.height, image.width), len(phrases))
-        except MaskError as error:
+            found = self.find_masks(job.photo, image, job.caption)
+        except (MaskError, ImageError) as error:
             self._problem(f"{error}; {job.photo.name} is colorized without masks")
             return None
+        if found is None:
+            return None
+        for note in found.notes:
+            self.report(f"note: {job.photo.name}: {note}")
+        if self.show_masks:
+            sheet = contact_sheet([mask_row(image, job.caption, found)])
+            write_image(self.output / SHOWN_MASKS / f"{job.name}.png", sheet)
+        if self.keep_masks and len(found.instances.phrases):
+            self._save_masks(job, found)
+        return found if len(found.instances.phrases) else None
+
+    def _save_masks(self, job: Job, found: FoundMasks) -> None:
+        folder, phrases = self.output / SAVED_MASKS, found.instances.phrases
+        if (folder / job.photo.stem).exists() and not self.overwrite:
+            self.report(f"note: {folder / job.photo.stem}: masks are there already and are kept")
+            return
+        for old in (folder / job.photo.stem).glob("*.png"):
+            old.unlink()
+        save_masks(folder, job.photo.stem, found.instances.masks, [phrase.text for phrase in phrases])
+        save_spans(folder, job.photo.stem, job.caption, [phrase.characters for phrase in phrases])
 
     def _colorize(self, batch: list[_Loaded]) -> None:
         settings = self.settings
@@ -182,7 +215,7 @@ class FolderRun:
                 images = self.pipeline(
                     [item.image for item in batch],
                     [item.job.caption for item in batch],
-                    [item.masks for item in batch],
+                    [item.instances for item in batch],
                     num_inference_steps=settings.steps,
                     guidance_scale=settings.guidance,
                     generator=[torch.Generator().manual_seed(settings.seed + k) for _ in batch],
@@ -197,29 +230,43 @@ class FolderRun:
                 own.append(image)
         seconds = round((time.perf_counter() - started) / len(batch), 2)
         for item, images in zip(batch, results, strict=True):
+            images, reports = self._judge(item, images)
             try:
                 for k, image in enumerate(images):
                     write_image(self._path(item.job, k), image)
-                record = json.dumps(item.record | {"seconds": seconds}, indent=2, ensure_ascii=False)
+                record = item.record | {"seconds": seconds, "instances": reports}
+                record = json.dumps(record, indent=2, ensure_ascii=False)
                 write_bytes(self._record_path(item.job), record.encode())
             except OSError as error:
                 self._fail(f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
                 continue
             self.summary.written += 1
-            self._add_row(item.job, item.image, images)
+            self._add_row(item.job, item.image, images, reports)
 
-    def _record(self, job: Job, image: Image.Image, masks: Tensor | None, photo_hash: str) -> dict:
+    def _judge(self, item: _Loaded, images: list[Image.Image]) -> tuple[list[Image.Image], list[list[dict]]]:
+        """The results to keep, and for each what its masked objects were asked to be and are."""
+        if item.instances is None:
+            return images[: self.settings.kept], [[] for _ in images[: self.settings.kept]]
+        reports = [instance_report(image, item.instances) for image in images]
+        order = list(range(len(images)))
+        if self.settings.pick == "adherence":
+            order = sorted(order, key=lambda k: -adherent_share(reports[k]))  # of equals the first
+        order = order[: self.settings.kept]
+        return [images[k] for k in order], [reports[k] for k in order]
+
+    def _record(self, job: Job, image: Image.Image, found: FoundMasks | None, photo_hash: str) -> dict:
         """Everything needed to repeat a result."""
         settings = asdict(self.settings)
-        phrases = [phrase.text for phrase in comma_phrases(job.caption, self.pipeline.tokenizer)]
-        used = [] if masks is None else [phrases[i] for i, mask in enumerate(masks) if mask.any()]
+        used = [] if found is None else [phrase.text for phrase in found.instances.phrases]
+        masks = None if found is None else found.instances.masks.numpy().tobytes()
         return {
             "photo": str(job.photo),
             "photo_sha256": photo_hash,
             "size": [image.width, image.height],
             "caption": job.caption or SCARCE_CAPTION,
             "masked_phrases": used,
-            "masks_sha256": None if masks is None else hashlib.sha256(masks.numpy().tobytes()).hexdigest(),
+            "masks_sha256": None if masks is None else hashlib.sha256(masks).hexdigest(),
+            "mask_scores": [] if found is None else [round(score, 3) for score in found.scores],
             "settings": settings,
             "model": self.model,
             "model_sha256": self.model_hash,
@@ -238,7 +285,7 @@ class FolderRun:
         return digest.hexdigest()
 
     def _was_made_by(self, job: Job, record: dict) -> bool:
-        paths = [self._path(job, k) for k in range(self.settings.samples)]
+        paths = [self._path(job, k) for k in range(self.settings.kept)]
         try:
             old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -247,15 +294,21 @@ class FolderRun:
         return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in decisive)
 
     def _path(self, job: Job, sample: int) -> Path:
-        return self.output / (f"{job.name}.png" if self.settings.samples == 1 else f"{job.name}_{sample}.png")
+        return self.output / (f"{job.name}.png" if self.settings.kept == 1 else f"{job.name}_{sample}.png")
 
     def _record_path(self, job: Job) -> Path:
         return self.output / f"{job.name}.json"
 
-    def _add_row(self, job: Job, photo: Image.Image, results: list[Image.Image]) -> None:
+    def _add_row(
+        self, job: Job, photo: Image.Image, results: list[Image.Image], reports: Iterable[list[dict]] = ()
+    ) -> None:
         """Put results on the contact sheet, those of one photo beside each other."""
         title = "colorized" if job.level == "complete" else job.level
-        pictures = [(f"{title} {k}" if k else title, image) for k, image in enumerate(results)]
+        judged = [", ".join(map(_verdict, report)) for report in reports] or [""] * len(results)
+        pictures = [
+            (" ".join(filter(None, (title, str(k) if k else "", verdict))), image)
+            for k, (image, verdict) in enumerate(zip(results, judged, strict=True))
+        ]
         caption = job.caption or SCARCE_CAPTION
         row = self._row_of.get(job.photo)
         if row is None:
@@ -277,3 +330,13 @@ class FolderRun:
     def _fail(self, message: str) -> None:
         self.summary.failed += 1
         self._problem(message)
+
+
+def _resized(found: FoundMasks, size: int) -> FoundMasks:
+    masks = F.interpolate(found.instances.masks[None], (size, size), mode="area")[0]
+    return replace(found, instances=InstanceMasks(found.instances.phrases, masks))
+
+
+def _verdict(row: dict) -> str:
+    """ "red: orange" for a phrase that asked for red, "red" where it got it."""
+    return row["name"] if row["asked"] in (None, row["name"]) else f"{row['asked']}: {row['name']}"

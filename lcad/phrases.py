@@ -65,6 +65,21 @@ def comma_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     return [Phrase(text, span, tokens) for text, span in spans if (tokens := _tokens(offsets, span))]
 
 
+def span_phrases(caption: str, spans: list[Span], tokenizer: CLIPTokenizer) -> list[Phrase]:
+    """Phrases from their characters [start, end) in the caption.
+
+    Raises:
+        ValueError: a span that holds no token CLIP reads.
+    """
+    offsets, phrases = _offsets(caption, tokenizer), []
+    for span in spans:
+        tokens = _tokens(offsets, span)
+        if tokens is None:
+            raise ValueError(f"characters {list(span)} of {caption!r} are no words that CLIP reads")
+        phrases.append(Phrase(caption[slice(*span)], span, tokens))
+    return phrases
+
+
 def find_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     """The objects of any caption that have a colour or a position ("the left cup"), in the order of the caption.
 

@@ -115,7 +115,7 @@ class LCADPipeline(DiffusionPipeline):
         self,
         image: Image.Image | Tensor | list[Image.Image | Tensor],
         caption: str | list[str] | None = None,
-        masks: Tensor | np.ndarray | list | None = None,
+        masks: Tensor | np.ndarray | InstanceMasks | list | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -133,7 +133,7 @@ class LCADPipeline(DiffusionPipeline):
             caption: one for each photo; None or "": "a colorful image".
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
-                caption; phrases without a mask are left alone.
+                caption; phrases without a mask are left alone. `InstanceMasks` bring their own phrases.
             num_inference_steps: of the scheduler in `self.scheduler`.
             guidance_scale: of classifier-free guidance; None: the model's own; 1 switches it off. The
                 unconditional half keeps the hint.
@@ -166,9 +166,7 @@ class LCADPipeline(DiffusionPipeline):
 
         device, dtype = self._execution_device, self.unet.dtype
         luminances = [rgb_to_luminance(photo.float().cpu()) for photo in photos]  # (1, H, W) each
-        resized = torch.stack([_resize(luminance, size) for luminance in luminances])  # (B, 1, h, w)
-        hint = luminance_to_hint(resized, self.config.hint_scale).to(device, dtype)
-        features = self.luminance_encoder(hint)
+        features = self.luminance_features(luminances, size)
 
         latent_size = tuple(side // latent_stride(self.vae) for side in size)
         if latents is None:
@@ -192,6 +190,18 @@ class LCADPipeline(DiffusionPipeline):
             ]
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results if output_type == "pt" else [to_image(rgb) for rgb in results])
+
+    @torch.no_grad()
+    def luminance_features(self, luminances: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """The luminance encoder's features of photos at the model's size.
+
+        Args:
+            luminances: L (1, H, W) in [0, 100] of each photo.
+            size: (h, w), see `model_size`.
+        """
+        resized = torch.stack([_resize(luminance, size) for luminance in luminances])  # (B, 1, h, w)
+        hint = luminance_to_hint(resized, self.config.hint_scale)
+        return self.luminance_encoder(hint.to(self._execution_device, self.unet.dtype))
 
     def _sample(
         self,
@@ -228,9 +238,14 @@ class LCADPipeline(DiffusionPipeline):
         noise = generator[0] if isinstance(generator, list) else generator
         return sample(denoise, x_T, self.scheduler, steps, noise, self.progress_bar)
 
-    def _instances(self, caption: str, masks: Tensor | np.ndarray, size: tuple[int, int]) -> InstanceMasks:
+    def _instances(
+        self, caption: str, masks: Tensor | np.ndarray | InstanceMasks, size: tuple[int, int]
+    ) -> InstanceMasks:
+        if isinstance(masks, InstanceMasks):
+            phrases, masks = masks.phrases, masks.masks
+        else:
+            phrases = comma_phrases(caption, self.tokenizer)
         masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
-        phrases = comma_phrases(caption, self.tokenizer)
         if masks.ndim != 3 or len(masks) > len(phrases):
             raise ValueError(
                 f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "

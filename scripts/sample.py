@@ -4,7 +4,8 @@
     python scripts/sample.py                                     # the bundled examples with the bundled mini model
     python scripts/sample.py --input photo.jpg --caption "a woman in a red coat"
     python scripts/sample.py --input my_photos/ --captions my_photos/captions.json --output coloured/
-    python scripts/sample.py --input cups/ --masks masks/ --model checkpoints/lcad
+    python scripts/sample.py --input cups/ --masks auto --show-masks               # masks from the caption's words
+    python scripts/sample.py --input cups/ --mask-folder masks/ --model checkpoints/lcad
     python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
 Results, a JSON record beside each, and contact_sheet.png are written to the output folder.
@@ -19,6 +20,8 @@ from lcad.attention_refinement import MODES
 from lcad.command_line import reporting
 from ldm.devices import DTYPES, choose_device
 from ldm.schedulers import SCHEDULERS
+
+SOURCES = ("auto", "files", "regions", "sam", "referring")  # as lcad.masks.finding, which takes long to import
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
@@ -37,9 +40,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--caption", help="one caption for all photos")
     add(
         "--masks",
-        type=Path,
-        help="folder of instance masks: <photo's stem>/<i>_<anything>.png, i-th phrase of the caption",
+        choices=SOURCES,
+        help="where instance masks come from: auto (mask files if there are some, else the best of the others whose "
+        "weights are given), files, regions (of the luminance; no weights needed), sam, referring (CLIPSeg, or "
+        "Grounding DINO where a SAM checkpoint is given)",
     )
+    add(
+        "--mask-folder",
+        type=Path,
+        help="folder of mask files: <photo's stem>/<i>_<anything>.png, i-th phrase of the caption",
+    )
+    add("--sam-checkpoint", help="weights of Segment Anything, such as sam_vit_h_4b8939.pth")
+    add("--sam-type", default="vit_h", help="the model type of that checkpoint: vit_h, vit_l or vit_b")
+    add("--words-model", help="folder or hub id of CLIPSeg, or of Grounding DINO, for referring masks")
+    add("--show-masks", action="store_true", help="write shown_masks/: regions with phrases and scores, attention maps")
+    add("--save-masks", action="store_true", help="write masks/, to be edited and read with --mask-folder")
     add(
         "--levels",
         type=lambda text: tuple(text.split(",")),
@@ -52,6 +67,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
     add("--seed", type=int, default=0)
     add("--num-samples", type=int, default=1, help="different colorizations of each photo")
+    add(
+        "--pick", choices=["adherence"], help="of the samples keep the one whose masked objects best have their colours"
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--dtype", default="float32", choices=list(DTYPES))
     add("--batch-size", type=int, default=4)
@@ -78,14 +96,16 @@ def run(args: argparse.Namespace) -> int:
     from lcad.captions import read_captions
     from lcad.contact_sheet import contact_sheet
     from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, list_jobs
+    from lcad.masks.candidates import ProviderOptions
+    from lcad.masks.finding import build_finder
     from lcad.pipeline import LCADPipeline
     from ldm.images import list_images, write_image
     from ldm.schedulers import build_scheduler
 
     if args.input is None:
-        args.input, args.masks = EXAMPLES / "images", args.masks or EXAMPLES / "masks"
-    if args.masks is not None and not args.masks.is_dir():
-        raise FileNotFoundError(f"{args.masks}: no such folder of masks")
+        args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
+    if args.mask_folder is not None and args.masks is None:
+        args.masks = "files"
     photos = list_images(args.input)
     captions = read_captions(photos[0].parent, args.captions)
     absent = sorted(captions.keys() - {p.name for p in photos}) if args.input.is_dir() else []
@@ -104,10 +124,18 @@ def run(args: argparse.Namespace) -> int:
         pipeline.config.guidance_scale if args.guidance is None else args.guidance,
         args.seed,
         args.num_samples,
+        args.pick,
         args.output_luminance,
         None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
     )
-    runner = FolderRun(pipeline, settings, args.output, args.masks, args.model, args.overwrite, report=tqdm.write)
+    find_masks = None
+    if args.masks is not None:
+        options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
+        find_masks = build_finder(args.masks, pipeline, args.mask_folder, options)
+    runner = FolderRun(
+        pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
+        args.save_masks,
+    )  # fmt: skip
     runner.summary.problems += [f"captions name {name!r}, which is not in {photos[0].parent}" for name in absent]
     summary = runner.run(
         list_jobs(photos, captions, args.levels), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch")

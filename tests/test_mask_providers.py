@@ -111,7 +111,7 @@ def discs(size: int = 256) -> tuple[Image.Image, list[np.ndarray]]:
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8)), masks
 
 
-luminance = PROVIDERS["luminance"](ProviderOptions())
+luminance = PROVIDERS["regions"](ProviderOptions())
 
 
 @pytest.mark.parametrize("size", [256, 600])
@@ -128,7 +128,7 @@ def test_discs_are_found_by_their_luminance(size):
 
 def test_regions_are_limited_to_the_best():
     photo, _ = discs()
-    best = PROVIDERS["luminance"](ProviderOptions(max_regions=2))(photo, WORDS)
+    best = PROVIDERS["regions"](ProviderOptions(max_regions=2))(photo, WORDS)
     assert torch.equal(best.masks, luminance(photo, WORDS).masks[:2])
 
 

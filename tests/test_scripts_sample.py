@@ -34,7 +34,7 @@ def run(tiny_checkpoint, tmp_path, capsys):
 
 def test_a_folder_with_captions_and_masks(run, photo_folder):
     random_photo(20, 90, 30).save(photo_folder / "images" / "wide.jpg")
-    status, _ = run("--input", photo_folder / "images", "--masks", photo_folder / "masks", "--batch-size", 3)
+    status, _ = run("--input", photo_folder / "images", "--mask-folder", photo_folder / "masks", "--batch-size", 3)
     assert status == 0
     names = {f"p{i}" for i in range(8)} | {"wide"}
     assert {p.stem for p in run.out.glob("*.json")} == names
@@ -95,7 +95,7 @@ def test_a_bad_photo_does_not_stop_the_others(run, photo_folder):
 
 def test_bad_masks_are_reported_and_the_photo_done_without(run, photo_folder):
     Image.fromarray(np.full((9, 9), 255, np.uint8)).save(photo_folder / "masks" / "p0" / "0_cup.png")
-    status, err = run("--input", photo_folder / "images" / "p0.png", "--masks", photo_folder / "masks")
+    status, err = run("--input", photo_folder / "images" / "p0.png", "--mask-folder", photo_folder / "masks")
     assert status == 1 and "is 9x9, but the photo is 48x40" in err
     assert json.loads((run.out / "p0.json").read_text())["masked_phrases"] == []
 
@@ -119,7 +119,7 @@ def test_a_long_caption_is_cut_with_a_note(run, photo_folder):
         (["--input", "nowhere"], "no such file or folder"),
         (["--model", "nowhere"], "no such checkpoint folder"),
         (["--captions", "nowhere.json"], "no such caption file"),
-        (["--masks", "nowhere"], "no such folder of masks"),
+        (["--mask-folder", "nowhere"], "no such folder of masks"),
         (["--device", "warp:9"], "device 'warp:9' cannot be used"),
     ],
 )
@@ -151,10 +151,10 @@ def test_the_bundled_examples_with_the_bundled_model(tmp_path):
 
 def test_caption_levels_side_by_side(run, photo_folder):
     """Fig. 7: each photo with its caption, a partial and a scarce one."""
-    status, _ = run("--input", photo_folder, "--masks", photo_folder / "masks", "--levels", "complete,partial,scarce")
+    status, _ = run("--input", photo_folder, "--mask-folder", photo_folder / "masks", "--levels", "complete,partial,scarce")
     assert status == 2, "photos are looked for in the folder itself"
     photos = photo_folder / "images"
-    status, _ = run("--input", photos, "--masks", photo_folder / "masks", "--levels", "complete,partial,scarce")
+    status, _ = run("--input", photos, "--mask-folder", photo_folder / "masks", "--levels", "complete,partial,scarce")
     assert status == 0
     captions = {
         level: json.loads((run.out / f"p1_{level}.json").read_text())["caption"]

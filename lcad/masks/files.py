@@ -1,5 +1,10 @@
-"""Instance masks from files: `<folder>/<photo's stem>/<i>_<anything>.png|npy`, i-th phrase of the caption."""
+"""Instance masks from files: `<folder>/<photo's stem>/<i>_<anything>.png|npy`, i-th phrase of the caption.
 
+The phrases are the comma-separated parts of the caption, or what `phrases.json` beside the masks says:
+{"caption": ..., "phrases": [[start, end], ...]} in characters.
+"""
+
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from torch import Tensor
 from ldm.images import ImageError, read_image
 
 MASK_SUFFIXES = (".png", ".npy")
+PHRASES = "phrases.json"
 
 
 class MaskError(ValueError):
@@ -56,6 +62,25 @@ def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -
     return masks
 
 
+def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]] | None:
+    """The phrases that `phrases.json` names for a photo's masks, characters [start, end); None without such a file.
+
+    Raises:
+        MaskError: malformed, or of another caption.
+    """
+    file = folder / photo.stem / PHRASES
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        listed, spans = content["caption"], [(int(start), int(end)) for start, end in content["phrases"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MaskError(f"{file}: not readable ({error!r}); delete it to count comma-separated phrases") from error
+    if listed != caption:
+        raise MaskError(f"{file}: is for the caption {listed!r}, not for {caption!r}; save masks again for this one")
+    return spans
+
+
 def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
     if file.suffix.lower() == ".npy":
         try:
@@ -86,6 +111,12 @@ def save_masks(folder: Path, stem: str, masks: Tensor, names: list[str]) -> None
     for index, (mask, name) in enumerate(zip(masks, names, strict=True)):
         safe = re.sub(r"\W+", "_", name).strip("_")[:40]
         Image.fromarray((mask * 255).round().byte().numpy()).save(place / f"{index}_{safe}.png")
+
+
+def save_spans(folder: Path, stem: str, caption: str, spans: list[tuple[int, int]]) -> None:
+    """Write what `read_spans` reads."""
+    content = json.dumps({"caption": caption, "phrases": spans}, ensure_ascii=False)
+    (folder / stem / PHRASES).write_text(content, encoding="utf-8")
 
 
 def _natural(path: Path) -> list:

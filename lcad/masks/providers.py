@@ -3,17 +3,26 @@
 from collections.abc import Callable
 from functools import partial
 
-from lcad.masks.candidates import Provider, ProviderOptions, Regions
+from lcad.masks.candidates import Provider, ProviderOptions
 from lcad.masks.referring import clipseg_provider, grounding_dino_provider
 from lcad.masks.regions import luminance_regions
 from lcad.masks.sam import sam_provider
 
-__all__ = ["PROVIDERS", "Provider", "ProviderOptions", "Regions"]
+
+def referring_provider(options: ProviderOptions) -> Provider:
+    """Grounding DINO and SAM where a SAM checkpoint is given, else CLIPSeg; raises what they raise."""
+    return clipseg_provider(options) if options.checkpoint is None else grounding_dino_provider(options)
+
 
 PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {
-    "luminance": lambda options: partial(luminance_regions, max_regions=options.max_regions),
+    "regions": lambda options: partial(luminance_regions, max_regions=options.max_regions),
     "sam": sam_provider,
-    "clipseg": clipseg_provider,
-    "grounding_dino": grounding_dino_provider,
+    "referring": referring_provider,
 }
-"""luminance needs no weights; sam a checkpoint; clipseg words_model; grounding_dino both."""
+"""regions needs no weights; sam a checkpoint; referring words_model, and a SAM checkpoint for Grounding DINO"""
+
+
+def best_provider(options: ProviderOptions) -> Provider:
+    """What `auto` uses: the row of `PROVIDERS` with the most knowledge among those whose weights are given."""
+    name = "referring" if options.words_model else "sam" if options.checkpoint else "regions"
+    return PROVIDERS[name](options)

@@ -1,0 +1,122 @@
+"""Instance masks for a photo and its caption: from files, or from regions that the model's attention picks.
+
+Shapes: P phrases with a mask, H x W the photo's size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from lcad.attention_refinement import InstanceMasks
+from lcad.masks.attention import phrase_attention
+from lcad.masks.candidates import Provider, ProviderOptions, enlarge, shrink
+from lcad.masks.files import read_masks, read_spans
+from lcad.masks.matching import assign, score_regions
+from lcad.masks.providers import PROVIDERS, best_provider
+from lcad.phrases import comma_phrases, find_phrases, span_phrases
+from lcad.pipeline import LCADPipeline
+
+SOURCES = ("auto", "files", *PROVIDERS)
+"""auto: a photo's mask files where there are some, else the best provider whose weights are given"""
+
+LONG_SIDE = 1024  # pixels; regions of larger photos are looked for at this size
+
+
+@dataclass(frozen=True)
+class FoundMasks:
+    """What was found for one photo.
+
+    Attributes:
+        instances: phrases with their masks (P, H, W), for the pipeline.
+        scores: how sure each is; empty for masks from files.
+        attention: (phrase, map (h, w)) of all phrases of the caption, with a mask or without.
+        notes: one line for each phrase without a mask.
+    """
+
+    instances: InstanceMasks
+    scores: list[float] = field(default_factory=list)
+    attention: list[tuple[str, Tensor]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+MaskFinder = Callable[[Path, Image.Image, str], FoundMasks | None]
+"""(file, the photo in it, caption) -> masks; None if there are none."""
+
+
+def build_finder(
+    source: str, pipeline: LCADPipeline, folder: Path | None = None, options: ProviderOptions | None = None
+) -> MaskFinder:
+    """Where masks come from: a row of `SOURCES`.
+
+    Args:
+        folder: of mask files, for `files` and `auto`.
+        options: of the mask providers.
+
+    Raises:
+        ValueError: an unknown source, or one that lacks what it needs. CheckpointError: see the providers.
+        FileNotFoundError: no such folder.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"unknown source of masks {source!r}; allowed: {', '.join(SOURCES)}")
+    if folder is not None and not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of masks")
+    options = options or ProviderOptions()
+    if source == "files":
+        if folder is None:
+            raise ValueError("masks from files need their folder")
+        return finder_of_files(folder, pipeline.tokenizer)
+    if source != "auto":
+        return finder_of_regions(pipeline, PROVIDERS[source](options))
+    automatic = finder_of_regions(pipeline, best_provider(options))
+    if folder is None:
+        return automatic
+    filed = finder_of_files(folder, pipeline.tokenizer)
+    return lambda path, photo, caption: filed(path, photo, caption) or automatic(path, photo, caption)
+
+
+def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+    """Masks from files, see `lcad.masks.files`; raises its MaskError."""
+
+    def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+        spans = read_spans(folder, path, caption)
+        phrases = comma_phrases(caption, tokenizer) if spans is None else span_phrases(caption, spans, tokenizer)
+        masks = read_masks(folder, path, (photo.height, photo.width), len(phrases))
+        if masks is None:
+            return None
+        used = [i for i, mask in enumerate(masks) if mask.any()]
+        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]))
+
+    return find
+
+
+def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
+    """Regions of a mask provider, each given to the phrase whose object word attends to it."""
+
+    def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
+        phrases = find_phrases(caption, pipeline.tokenizer)
+        if not phrases:
+            nothing = InstanceMasks([], torch.zeros(0, photo.height, photo.width))
+            return FoundMasks(nothing, notes=[f"no object with a colour or a place in {caption!r}"])
+        small = shrink(photo, LONG_SIDE)
+        regions = provider(small, [phrase.object for phrase in phrases])
+        attention = phrase_attention(pipeline, small, caption, phrases)
+        matches = assign(score_regions(attention, regions, phrases), regions)
+        used = [i for i, match in enumerate(matches) if match.region is not None]
+        masks = regions.masks[[matches[i].region for i in used]] if used else torch.zeros(0, small.height, small.width)
+        return FoundMasks(
+            InstanceMasks([phrases[i] for i in used], enlarge(masks, photo)),
+            [matches[i].score for i in used],
+            [(phrase.text, own) for phrase, own in zip(phrases, attention, strict=True)],
+            [
+                f"no region for {phrase.text!r} (best score {match.score:.2f} of {len(regions.phrases)} regions)"
+                for phrase, match in zip(phrases, matches, strict=True)
+                if match.region is None
+            ],
+        )
+
+    return find

@@ -1,0 +1,94 @@
+"""Which region belongs to which phrase: attention scores every pair, positions break ties, all are assigned together.
+
+Shapes: P phrases, R regions, H x W the photo's size, h x w the size of the attention maps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from lcad.masks.candidates import Regions
+from lcad.phrases import Phrase
+
+WEAK = 0.25  # a phrase whose best score is below this gets no region
+OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger
+POSITION_WEIGHT = 0.5  # of a position word against attention
+
+_PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # towards (x, y)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The region of one phrase.
+
+    Attributes:
+        region: index of the region, None if no score is good enough.
+        score: the best pair's, at most about 1.
+    """
+
+    region: int | None
+    score: float
+
+
+def score_regions(attention: Tensor, regions: Regions, phrases: list[Phrase]) -> np.ndarray:
+    """Scores (P, R): the correlation of attention and region, moved by position words.
+
+    The correlation over the cells of the map is 1 for a region that is all that is attended to and nothing else, so
+    too large and too small a region score less. Regions made for another phrase score -1.
+    """
+    cells = F.interpolate(regions.masks[None], attention.shape[-2:], mode="area")[0].flatten(1)  # (R, h w)
+    scores = (_standardized(attention.flatten(1)) @ _standardized(cells).T).numpy() / cells.shape[1]
+    for p, phrase in enumerate(phrases):
+        scores[p] += POSITION_WEIGHT * _fits(phrase.position, cells, attention.shape[-2:])
+    for r, owner in enumerate(regions.phrases):
+        if owner is not None:
+            scores[:, r] = np.where(np.arange(len(phrases)) == owner, scores[:, r], -1.0)
+    return scores
+
+
+def assign(scores: np.ndarray, regions: Regions) -> list[Match]:
+    """One region for each phrase, or none, so that the sum of scores is greatest and no two overlap.
+
+    Where two chosen regions overlap, the one with the lower score is given up and all are assigned again.
+    """
+    if 0 in scores.shape:
+        return [Match(None, 0.0)] * len(scores)
+    masks = regions.masks.flatten(1)
+    areas = masks.sum(1)
+    shared = (masks @ masks.T / torch.minimum(areas[:, None], areas).clamp_min(1e-6)).numpy()
+    allowed = np.array(scores, dtype=float)
+    while True:
+        pairs = zip(*linear_sum_assignment(allowed.clip(0), maximize=True), strict=True)
+        chosen = {int(p): int(r) for p, r in pairs if allowed[p, r] >= WEAK}
+        ranked = sorted(chosen, key=lambda p: -allowed[p, chosen[p]])
+        clash = next(
+            (q for i, q in enumerate(ranked) for p in ranked[:i] if shared[chosen[p], chosen[q]] > OVERLAP), None
+        )
+        if clash is None:
+            return [
+                Match(chosen.get(p), float(scores[p, chosen[p]] if p in chosen else scores[p].max()))
+                for p in range(len(scores))
+            ]
+        allowed[clash, chosen[clash]] = -1.0
+
+
+def _standardized(values: Tensor) -> Tensor:
+    """Rows of zero mean and unit deviation; a constant row becomes zero."""
+    values = values - values.mean(1, keepdim=True)
+    return values / values.pow(2).mean(1, keepdim=True).sqrt().clamp_min(1e-6)
+
+
+def _fits(position: str | None, cells: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """How well each region lies at a position, (R,) in [-1, 1]; 0 where the caption names none."""
+    height, width = size
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    weights = cells / cells.sum(1, keepdim=True).clamp_min(1e-6)
+    centers = torch.stack([weights @ x.flatten(), weights @ y.flatten()])  # (2, R) in [-1, 1]
+    words = (position or "").split()
+    wanted = [torch.tensor(_PLACES[word], dtype=torch.float32) @ centers for word in words if word in _PLACES]
+    wanted += [1 - 3 * centers[0].abs() for word in words if word == "middle"]
+    return torch.stack(wanted).mean(0).clamp(-1, 1).numpy() if wanted else np.zeros(len(cells))
