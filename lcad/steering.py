@@ -18,9 +18,10 @@ from torch import Tensor
 from lcad.color_names import COLOR_PATTERN, EXAMPLES, name_color
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
+from lcad.masks.finding import MaskFinder
 from lcad.metrics import mean_color, psnr
 from lcad.pipeline import LCADPipeline
-from ldm.images import read_image, to_tensor
+from ldm.images import read_image, to_image, to_tensor
 
 SWAPPED = ("red", "green", "blue", "yellow")
 MIN_AREA = 0.03  # of the photo that a main object covers
@@ -118,7 +119,7 @@ def steer_scenes(
     folder: Path,
     number: int,
     level: str = "complete",
-    with_masks: bool = False,
+    find_masks: MaskFinder | None = None,
     batch_size: int = 20,
     progress: Callable[[Iterable], Iterable] = iter,
     **options,
@@ -127,7 +128,7 @@ def steer_scenes(
 
     Args:
         number: of scenes with several objects, from the first on.
-        with_masks: give the pipeline the true instance masks, for instance-aware sampling.
+        find_masks: gives the pipeline masks, for instance-aware sampling; None: none.
 
     Returns:
         One row for each object: name, object, asked, obtained (a colour name), adherent, psnr (of its whole scene,
@@ -143,10 +144,15 @@ def steer_scenes(
             read_masks(folder / "masks", Path(name), image.shape[-2:], len(scenes[name]["objects"]))
             for name, image in zip(batch, rgb, strict=True)
         ]
+        captions = [scenes[name]["captions"][level] for name in batch]
+        found = [
+            None if find_masks is None else find_masks(Path(name), to_image(image), caption)
+            for name, image, caption in zip(batch, rgb, captions, strict=True)
+        ]
         images = pipeline(
             rgb,
-            [scenes[name]["captions"][level] for name in batch],
-            masks if with_masks else None,
+            captions,
+            [None if item is None or not item.instances.phrases else item.instances for item in found],
             generator=[torch.Generator().manual_seed(0) for _ in batch],
             output_type="pt",
             **options,

@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     log.run("render_scenes.py", *options)
     alike = ["--model", args.model, "--scenes", one_kind, "--level", "complete_plain"]
     log.write(log.run("steer.py", *alike))
-    log.write(log.run("steer.py", *alike, "--with-masks"))
+    log.write(log.run("steer.py", *alike, "--masks", "files"))
     sweep = ["--model", args.model, "--scenes", one_kind, "--output", args.output]
     log.run("sweep_refinement.py", *sweep)
     log.write("![Adherence and PSNR against strength, mode and range of steps](refinement.png)")

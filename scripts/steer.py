@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
     from lcad.captions import read_captions
     from lcad.evaluation import write_rows
+    from lcad.masks.finding import build_finder
     from lcad.pipeline import LCADPipeline
     from lcad.steering import main_objects, steer_photos, steer_scenes
     from ldm.devices import choose_device
@@ -38,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         objects = main_objects(photos, captions, args.instances, SIZE)[: args.photos]
         found["photos"], _ = steer_photos(pipeline, objects, lambda batches: tqdm(batches, "photos"), **options)
     if args.scenes:
-        options |= {"level": args.level, "with_masks": args.with_masks}
+        options |= {"level": args.level}
+        if args.masks is not None:
+            options["find_masks"] = build_finder(args.masks, pipeline, args.scenes / "masks")
         progress = lambda batches: tqdm(batches, "scenes")  # noqa: E731
         found["scenes"], _ = steer_scenes(pipeline, args.scenes, args.number, progress=progress, **options)
     for name, rows in found.items():
@@ -64,7 +67,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=Path, help="folder of rendered scenes, see scripts/render_scenes.py")
     parser.add_argument("--number", type=int, default=100, help="scenes with several objects")
     parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
-    parser.add_argument("--with-masks", action="store_true", help="instance-aware sampling with the scenes' true masks")
+    parser.add_argument(
+        "--masks",
+        choices=["files", "regions"],
+        help="instance-aware sampling: with the scenes' true masks, or found ones",
+    )
     parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, help="default: the model's own")

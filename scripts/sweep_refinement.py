@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lcad.evaluation import write_rows
+    from lcad.masks.finding import build_finder
     from lcad.pipeline import LCADPipeline
     from lcad.steering import steer_scenes
     from ldm.devices import choose_device
@@ -39,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
     pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance, "level": "complete_plain"}
+    options["find_masks"] = build_finder("files", pipeline, args.scenes / "masks")
     scored = []
     for refinement in tqdm(settings(), "settings"):
-        rows, _ = steer_scenes(pipeline, args.scenes, args.number, with_masks=True, refinement=refinement, **options)
+        rows, _ = steer_scenes(pipeline, args.scenes, args.number, refinement=refinement, **options)
         scored.append(asdict(refinement) | {name: mean(row[name] for row in rows) for name in ("adherent", "psnr")})
         write_rows(args.output / "refinement.csv", scored)
     draw(scored, args.output / "refinement.png")

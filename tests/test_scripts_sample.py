@@ -151,7 +151,9 @@ def test_the_bundled_examples_with_the_bundled_model(tmp_path):
 
 def test_caption_levels_side_by_side(run, photo_folder):
     """Fig. 7: each photo with its caption, a partial and a scarce one."""
-    status, _ = run("--input", photo_folder, "--mask-folder", photo_folder / "masks", "--levels", "complete,partial,scarce")
+    status, _ = run(
+        "--input", photo_folder, "--mask-folder", photo_folder / "masks", "--levels", "complete,partial,scarce"
+    )
     assert status == 2, "photos are looked for in the folder itself"
     photos = photo_folder / "images"
     status, _ = run("--input", photos, "--mask-folder", photo_folder / "masks", "--levels", "complete,partial,scarce")
@@ -165,3 +167,46 @@ def test_caption_levels_side_by_side(run, photo_folder):
     sheet = read_image(run.out / "contact_sheet.png")
     assert sheet.width == 5 * 224 + 6 * 8, "grey, three levels, as given"
     assert run("--input", photos, "--levels", "all", "--overwrite")[0] == 2
+
+
+def test_masks_from_words(run, tmp_path):
+    """Automatic masks are shown, saved, read back to the same result, and judged in record and sheet."""
+    from lcad.masks.finding import SOURCES
+
+    assert tuple(sample.SOURCES) == SOURCES
+    photo, caption = tmp_path / "cups.png", "a red cup on the left and a brown dog on the right"
+    image = Image.new("RGB", (64, 48), (90, 90, 90))
+    image.paste((200, 200, 200), (6, 10, 26, 40))
+    image.paste((30, 30, 30), (40, 8, 60, 30))
+    image.save(photo)
+    given = ("--input", photo, "--caption", caption, "--strength", 20)
+    status, err = run(
+        *given, "--masks", "auto", "--show-masks", "--save-masks", "--num-samples", 3, "--pick", "adherence"
+    )
+    assert status == 0, err
+    record = json.loads((tmp_path / "out" / "cups.json").read_text())
+    assert len(record["mask_scores"]) == len(record["masked_phrases"]) == len(record["instances"][0])
+    assert (tmp_path / "out" / "shown_masks" / "cups.png").is_file()
+    assert record["masked_phrases"], "positions alone find a region"
+    row = record["instances"][0][0]
+    assert row["adherent"] == (row["asked"] == row["name"]) and row["asked"] in ("red", "brown")
+    saved = tmp_path / "out" / "masks"
+    status, err = run(*given, "--mask-folder", saved, "--output", tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "cups.json").read_text())
+    assert status == 0 and again["masks_sha256"] == record["masks_sha256"], err
+    status, err = run("--input", photo, "--caption", "a blue cup", "--mask-folder", saved, "--output", tmp_path / "x")
+    assert status == 1 and "is for the caption" in err and "colorized without masks" in err
+
+
+def test_captions_and_models_without_masks(run, photo_folder, capsys):
+    photo = ("--input", photo_folder / "images" / "p7.png")
+    status, err = run(*photo, "--caption", "a colorful image", "--masks", "auto")
+    assert status == 0, err
+    for given, message in (
+        (("--masks", "sam"), "SAM needs its weights"),
+        (("--masks", "sam", "--sam-checkpoint", "nowhere.pth"), "nowhere.pth"),
+        (("--masks", "referring", "--words-model", "nowhere"), "cannot be loaded as CLIPSeg"),
+        (("--masks", "files"), "masks from files need their folder"),
+    ):
+        status, err = run(*photo, *given)
+        assert status == 2 and message in err, err

@@ -116,7 +116,7 @@ def test_script(tiny_checkpoint, photo_folder, tmp_path, capsys):
     path.write_text(json.dumps({"categories": {"1": "cup"}, "instances": instances}))
     list(write_scenes(tmp_path / "scenes", 6, seed=0, size=32))
     args = ["--model", str(tiny_checkpoint), "--steps", "1", "--output", str(tmp_path / "scores")]
-    scenes = ["--scenes", str(tmp_path / "scenes"), "--number", "2", "--with-masks"]
+    scenes = ["--scenes", str(tmp_path / "scenes"), "--number", "2", "--masks", "files"]
     photos = ["--input", str(photo_folder / "images"), "--instances", str(path), "--photos", "3"]
     assert steer.main([*args, *scenes, *photos]) == 0
     assert "of 12 colours in 3 photos" in capsys.readouterr().out

@@ -18,7 +18,7 @@ from lcad.masks.candidates import Provider, ProviderOptions, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans
 from lcad.masks.matching import assign, score_regions
 from lcad.masks.providers import PROVIDERS, best_provider
-from lcad.phrases import comma_phrases, find_phrases, span_phrases
+from lcad.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.pipeline import LCADPipeline
 
 SOURCES = ("auto", "files", *PROVIDERS)
@@ -34,13 +34,15 @@ class FoundMasks:
     Attributes:
         instances: phrases with their masks (P, H, W), for the pipeline.
         scores: how sure each is; empty for masks from files.
-        attention: (phrase, map (h, w)) of all phrases of the caption, with a mask or without.
+        phrases: all phrases of the caption, with a mask or without; empty for masks from files.
+        attention: a map (h, w) for each of them.
         notes: one line for each phrase without a mask.
     """
 
     instances: InstanceMasks
     scores: list[float] = field(default_factory=list)
-    attention: list[tuple[str, Tensor]] = field(default_factory=list)
+    phrases: list[Phrase] = field(default_factory=list)
+    attention: list[Tensor] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -111,7 +113,8 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
         return FoundMasks(
             InstanceMasks([phrases[i] for i in used], enlarge(masks, photo)),
             [matches[i].score for i in used],
-            [(phrase.text, own) for phrase, own in zip(phrases, attention, strict=True)],
+            phrases,
+            list(attention),
             [
                 f"no region for {phrase.text!r} (best score {match.score:.2f} of {len(regions.phrases)} regions)"
                 for phrase, match in zip(phrases, matches, strict=True)

@@ -18,7 +18,8 @@ def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
     """A row of a contact sheet: outlines labelled with phrase and score, then the attention map of every phrase."""
     grey = shrink(photo.convert("L"), SIDE)
     pictures = [("regions", outlined(grey, found))]
-    pictures += [(f"attention: {text}", heat_map(grey, attention)) for text, attention in found.attention]
+    maps = zip(found.phrases, found.attention, strict=True)
+    pictures += [(f"attention: {phrase.text}", heat_map(grey, attention)) for phrase, attention in maps]
     return Row(pictures, caption)
 
 

@@ -1,0 +1,73 @@
+"""Found masks against labelled ones: the overlap with an object's true instances, beside two baselines.
+
+Masks (H, W) in {0, 1} of a photo's own size.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lcad.masks.coco import read_instances, segmentation_mask
+from lcad.masks.finding import MaskFinder
+from ldm.images import read_image
+
+CENTER = 0.5  # of each side: the box in the middle of the photo
+
+
+def iou(a: Tensor, b: Tensor) -> float:
+    """Intersection over union of two masks; above 0.5 is inside."""
+    a, b = a > 0.5, b > 0.5
+    return ((a & b).sum() / (a | b).sum().clamp_min(1)).item()
+
+
+def score_masks(
+    find_masks: MaskFinder,
+    photos: list[Path],
+    captions: dict[str, list[str]],
+    instances: Path,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[dict]:
+    """One row for each phrase whose object word is a labelled category of its photo.
+
+    Rows: name, phrase, found (did it get a mask), and the IoU with the union of that category's instances of the mask
+    (0 without one), of the whole photo, and of the box in its middle.
+    """
+    labelled, rows = read_instances(instances), []
+    for photo in progress([photo for photo in photos if photo.name in labelled and captions.get(photo.name)]):
+        image, caption = read_image(photo), captions[photo.name][0]
+        found = find_masks(photo, image, caption)
+        if found is None:
+            continue
+        size = image.height, image.width
+        masks = dict(zip((p.characters for p in found.instances.phrases), found.instances.masks, strict=True))
+        for phrase in found.phrases:
+            own = [s for name, s in labelled[photo.name] if same_object(phrase.object, name)]
+            if own:
+                truth = torch.stack([segmentation_mask(s, size) for s in own]).amax(0)
+                mask = masks.get(phrase.characters)
+                rows.append(
+                    {
+                        "name": photo.name,
+                        "phrase": phrase.text,
+                        "found": int(mask is not None),
+                        "iou": 0.0 if mask is None else iou(mask, truth),
+                        "whole": iou(torch.ones(size), truth),
+                        "center": iou(_center_box(size), truth),
+                    }
+                )
+    return rows
+
+
+def same_object(word: str, category: str) -> bool:
+    """Is an object word of a caption ("buses") that category ("bus")?"""
+    word, last = word.lower(), category.lower().split()[-1]
+    return word in (last, f"{last}s", f"{last}es", category.lower())
+
+
+def _center_box(size: tuple[int, int]) -> Tensor:
+    box = torch.zeros(size)
+    top, left = (round(side * (1 - CENTER) / 2) for side in size)
+    box[top : size[0] - top, left : size[1] - left] = 1
+    return box

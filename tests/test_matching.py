@@ -1,0 +1,70 @@
+"""Which region belongs to which phrase: closed cases for scores, positions, overlaps and weak matches."""
+
+import numpy as np
+import pytest
+import torch
+
+from lcad.masks.candidates import Regions
+from lcad.masks.matching import assign, score_regions
+from lcad.phrases import Phrase
+
+SIDE = 16
+
+
+def block(top: int, left: int, height: int = 4, width: int = 4) -> torch.Tensor:
+    mask = torch.zeros(SIDE, SIDE)
+    mask[top : top + height, left : left + width] = 1
+    return mask
+
+
+def regions(*masks: torch.Tensor, phrases: list | None = None) -> Regions:
+    return Regions(torch.stack(masks), phrases or [None] * len(masks), torch.ones(len(masks)))
+
+
+def phrase(position: str | None = None) -> Phrase:
+    return Phrase("the cup", (0, 7), (1, 3), object="cup", position=position)
+
+
+LEFT, RIGHT = block(6, 1), block(6, 11)
+
+
+def test_a_region_that_is_what_is_attended_to_scores_one():
+    both = torch.maximum(LEFT, RIGHT)
+    scores = score_regions(LEFT[None] + 0.1, regions(LEFT, RIGHT, both, block(6, 1, 4, 2)), [phrase()])
+    assert scores[0, 0] == pytest.approx(1, abs=1e-4)
+    assert scores[0, 1] < 0 < scores[0, 2] < 1 and 0 < scores[0, 3] < 1
+
+
+def test_position_words_break_ties():
+    attention = torch.maximum(LEFT, RIGHT).expand(2, -1, -1)
+    found = regions(LEFT, RIGHT)
+    for positions, expected in ((("left", "right"), [0, 1]), (("right", "left"), [1, 0])):
+        scores = score_regions(attention, found, [phrase(position) for position in positions])
+        assert [match.region for match in assign(scores, found)] == expected
+    top, bottom = block(1, 6), block(11, 6)
+    scores = score_regions(torch.ones(1, SIDE, SIDE), regions(top, bottom), [phrase("bottom")])
+    assert scores[0, 1] > 0 > scores[0, 0], "attention without preference leaves it to the position"
+    scores = score_regions(torch.ones(1, SIDE, SIDE), regions(LEFT, block(6, 6)), [phrase("middle")])
+    assert scores[0].argmax() == 1
+
+
+def test_phrases_are_assigned_together():
+    """Both like region 0 best; the second loses less by taking the other."""
+    found = regions(LEFT, RIGHT)
+    assert [match.region for match in assign(np.array([[0.9, 0.3], [0.8, 0.7]]), found)] == [0, 1]
+
+
+def test_nested_regions_do_not_go_to_two_phrases():
+    whole, part, other = block(2, 1, 12, 6), block(6, 2), RIGHT
+    scores = np.array([[0.9, 0.5, 0.1], [0.6, 0.8, 0.4]])
+    assert [match.region for match in assign(scores, regions(whole, part, other))] == [0, 2]
+
+
+def test_weak_matches_and_foreign_regions_give_none():
+    found = regions(LEFT, RIGHT, phrases=[1, 0])
+    scores = score_regions(torch.stack([LEFT, LEFT]), found, [phrase(), phrase()])
+    matches = assign(scores, found)
+    assert [match.region for match in matches] == [None, 0], "region 0 was made for phrase 1"
+    assert matches[0].score < 0.25
+    nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
+    assert [match.region for match in assign(np.zeros((2, 0)), nothing)] == [None, None]
