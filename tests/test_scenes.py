@@ -59,6 +59,15 @@ def test_kind_choice_masks_and_captions():
         assert not any(color in alike.captions["scarce"].split() for color in COLOR_WORDS)
 
 
+def test_the_order_of_phrases_tells_no_positions():
+    several = [scene for scene in (render_scene(0, index, 32) for index in range(150)) if len(scene.objects) > 1]
+    first = [scene.objects[0].position for scene in several]
+    assert 0.3 < np.mean(["left" in place for place in first]) / np.mean(["right" in place for place in first]) < 3
+    scene = next(scene for scene in several if scene.objects[0].position == "on the right")
+    left, right = (torch.nonzero(mask)[:, 1].float().mean() for mask in (scene.masks[-1], scene.masks[0]))
+    assert left < right, "masks keep to their objects"
+
+
 def test_partial_captions_leave_colors_out():
     objects = [SceneObject("cup", "red", "on the left"), SceneObject("cup", "blue", "on the right")]
     captions = caption_scene(objects, ("wood", "wood"), np.random.default_rng(0))

@@ -119,6 +119,7 @@ def render_scene(seed: int, index: int, size: int = 128, same_kind: bool | None 
     rng = np.random.default_rng((seed, index))
     count = int(rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.25, 0.1]))
     layout = LAYOUTS[count][rng.integers(len(LAYOUTS[count]))]
+    layout = [layout[k] for k in rng.permutation(count)]  # the order of a caption's phrases tells no positions
     alike = rng.random() < 0.5 if same_kind is None else same_kind
     kinds = [str(rng.choice(list(KINDS)))] * count if alike else rng.choice(list(KINDS), count, replace=False).tolist()
     colors = rng.choice(COLOR_WORDS, count, replace=False).tolist()
@@ -178,7 +179,8 @@ def write_scenes(folder: Path, number: int, seed: int, size: int = 128, same_kin
     """Write scenes as a folder of images, `captions.json`, `masks/` and `scenes.json`; yields after each.
 
     `scenes.json` says for each image its objects (kind, color, position), ground and captions by level. The
-    training captions leave out the scarce one, and, where objects of one kind could be confused, the plain ones.
+    training captions leave out the scarce one. Plain captions of objects of one kind say which colours there are, not
+    where: it is for instance masks to tell.
     An image of the same name is kept: an interrupted run is gone on with.
     """
     images = folder / "images"
@@ -190,10 +192,7 @@ def write_scenes(folder: Path, number: int, seed: int, size: int = 128, same_kin
         if not (images / name).exists():
             save_masks(folder / "masks", Path(name).stem, scene.masks, [f"{o.color} {o.kind}" for o in scene.objects])
             to_image(scene.image).save(images / name)
-        kinds = [item.kind for item in scene.objects]
-        unclear = len(set(kinds)) < len(kinds)
-        left_out = {"scarce"} | ({"complete_plain", "partial_plain"} if unclear else set())
-        captions[name] = [text for level, text in scene.captions.items() if level not in left_out]
+        captions[name] = [text for level, text in scene.captions.items() if level != "scarce"]
         scenes[name] = {
             "objects": [asdict(item) for item in scene.objects],
             "ground": scene.ground,
