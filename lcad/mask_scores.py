@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.finding import MaskFinder
+from lcad.masks.labelled import same_object
 from ldm.images import read_image
 
 CENTER = 0.5  # of each side: the box in the middle of the photo
@@ -58,12 +59,6 @@ def score_masks(
                     }
                 )
     return rows
-
-
-def same_object(word: str, category: str) -> bool:
-    """Is an object word of a caption ("buses") that category ("bus")?"""
-    word, last = word.lower(), category.lower().split()[-1]
-    return word in (last, f"{last}s", f"{last}es", category.lower())
 
 
 def _center_box(size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,8 @@
     python scripts/benchmark.py --json benchmark.json --repeats 7
 
 All steps of one comparison are run in turn, --repeats times, and the medians are compared: run it on an
-otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at batch 1.
+otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at batch 1; of finding
+masks to a guided step.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from lcad.builder import build_pipeline
 from lcad.command_line import reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
 from lcad.latent_stage import LatentStage
+from lcad.masks.sources import build_finder
 from lcad.phrases import comma_phrases
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import latent_stride
@@ -98,6 +100,15 @@ def time_photo(pipeline: LCADPipeline, steps: int) -> dict[str, float]:
     return median_times({"photo": lambda: pipeline(photo, CAPTION, num_inference_steps=steps)}, 1, pipeline.device)
 
 
+def time_masks(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
+    """Seconds of all that `--masks regions` adds to a photo: regions, attention of the phrases, matching."""
+    side = pipeline.config.image_size
+    waves = torch.linspace(0, 12, side).sin()
+    photo = to_image((waves[:, None] * waves + torch.rand(3, side, side) * 0.2).clamp(0, 1))
+    find = build_finder("regions", pipeline)
+    return median_times({"finding_masks": lambda: find(Path(), photo, CAPTION)}, repeats, pipeline.device)
+
+
 def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     """Seconds of stage 2's loss + backward from cached inputs, and of the bare UNet's forward + backward, batch 1.
 
@@ -155,6 +166,7 @@ def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, floa
         "unet_all_trained": seconds["unet_forward_backward"],
     }
     yardsticks |= {"unet_forward_backward": seconds["unet_forward_backward"], "photo": steps * seconds["unet_batch_2"]}
+    yardsticks["finding_masks"] = seconds["guided_step"]
     return [(name, value, value / yardsticks.get(name, seconds["unet_batch_2"])) for name, value in seconds.items()]
 
 
@@ -165,6 +177,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = time_steps(pipeline, args.repeats)
     if args.photo_steps:
         seconds |= time_photo(pipeline, args.photo_steps)
+    seconds |= time_masks(pipeline, args.repeats)
     seconds |= time_training(pipeline, args.repeats)
     rows = report(seconds, args.photo_steps)
     print(

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from lcad.evaluation import write_rows
     from lcad.mask_scores import score_masks
     from lcad.masks.candidates import ProviderOptions
-    from lcad.masks.finding import build_finder
+    from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
     from ldm.devices import choose_device
     from ldm.images import image_folder, list_images
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     pipeline = LCADPipeline.from_pretrained(args.model).to(device)
     options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
-    finder = build_finder(args.masks, pipeline, None, options)
+    finder = build_finder(args.masks, pipeline, options=options)
     photos = list_images(image_folder(args.input))
     captions = read_captions(photos[0].parent, args.captions)
     rows = score_masks(finder, photos, captions, args.instances, lambda it: tqdm(it, "finding masks", unit="photo"))

@@ -21,7 +21,7 @@ from lcad.command_line import reporting
 from ldm.devices import DTYPES, choose_device
 from ldm.schedulers import SCHEDULERS
 
-SOURCES = ("auto", "files", "regions", "sam", "referring")  # as lcad.masks.finding, which takes long to import
+SOURCES = ("auto", "files", "regions", "sam", "referring")  # as lcad.masks.sources, which takes long to import
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
@@ -48,8 +48,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--mask-folder",
         type=Path,
-        help="folder of mask files: <photo's stem>/<i>_<anything>.png, i-th phrase of the caption",
+        help="mask files <photo's stem>/<i>_<anything>.png, i-th phrase of the caption; or a JSON of COCO's instances",
     )
+    add("--label-names", type=Path, help="lines of '<id> <name>': --mask-folder holds label maps <photo's stem>.png")
     add("--sam-checkpoint", help="weights of Segment Anything, such as sam_vit_h_4b8939.pth")
     add("--sam-type", default="vit_h", help="the model type of that checkpoint: vit_h, vit_l or vit_b")
     add("--words-model", help="folder or hub id of CLIPSeg, or of Grounding DINO, for referring masks")
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from lcad.contact_sheet import contact_sheet
     from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, list_jobs
     from lcad.masks.candidates import ProviderOptions
-    from lcad.masks.finding import build_finder
+    from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
     from ldm.images import list_images, write_image
     from ldm.schedulers import build_scheduler
@@ -131,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     find_masks = None
     if args.masks is not None:
         options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
-        find_masks = build_finder(args.masks, pipeline, args.mask_folder, options)
+        find_masks = build_finder(args.masks, pipeline, args.mask_folder, args.label_names, options)
     runner = FolderRun(
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
         args.save_masks,

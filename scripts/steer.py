@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
 
     from lcad.captions import read_captions
     from lcad.evaluation import write_rows
-    from lcad.masks.finding import build_finder
+    from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
     from lcad.steering import main_objects, steer_photos, steer_scenes
     from ldm.devices import choose_device

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lcad.evaluation import write_rows
-    from lcad.masks.finding import build_finder
+    from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
     from lcad.steering import steer_scenes
     from ldm.devices import choose_device

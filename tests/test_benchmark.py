@@ -13,4 +13,4 @@ def test_benchmark_of_a_tiny_checkpoint(tiny_checkpoint, tmp_path, capsys):
     assert results["unet_batch_2"]["ratio"] == 1 and results["unet_forward_backward"]["ratio"] == 1
     expected = results["photo"]["seconds"] / (2 * results["unet_batch_2"]["seconds"])
     assert abs(results["photo"]["ratio"] - expected) < 1e-9
-    assert {"guided_step", "one_pass_step", "two_pass_step", "training_step"} <= results.keys()
+    assert {"guided_step", "one_pass_step", "two_pass_step", "finding_masks", "training_step"} <= results.keys()

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lcad.attention_refinement import InstanceMasks
-from lcad.mask_scores import iou, same_object, score_masks
+from lcad.mask_scores import iou, score_masks
 from lcad.masks.finding import FoundMasks
+from lcad.masks.labelled import same_object
 from lcad.phrases import find_phrases
 from scripts import measure_masks
 

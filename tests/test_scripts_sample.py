@@ -171,7 +171,7 @@ def test_caption_levels_side_by_side(run, photo_folder):
 
 def test_masks_from_words(run, tmp_path):
     """Automatic masks are shown, saved, read back to the same result, and judged in record and sheet."""
-    from lcad.masks.finding import SOURCES
+    from lcad.masks.sources import SOURCES
 
     assert tuple(sample.SOURCES) == SOURCES
     photo, caption = tmp_path / "cups.png", "a red cup on the left and a brown dog on the right"

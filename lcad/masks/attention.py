@@ -17,7 +17,7 @@ from ldm.images import to_tensor
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
-STEPS = 10  # of a conditional pass each: as much as five guided steps
+STEPS = 8  # of a conditional pass each: as much as four guided steps
 
 
 @torch.no_grad()

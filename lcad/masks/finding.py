@@ -14,15 +14,11 @@ from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
 from lcad.masks.attention import phrase_attention
-from lcad.masks.candidates import Provider, ProviderOptions, enlarge, shrink
+from lcad.masks.candidates import Provider, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans
 from lcad.masks.matching import assign, score_regions
-from lcad.masks.providers import PROVIDERS, best_provider
 from lcad.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.pipeline import LCADPipeline
-
-SOURCES = ("auto", "files", *PROVIDERS)
-"""auto: a photo's mask files where there are some, else the best provider whose weights are given"""
 
 LONG_SIDE = 1024  # pixels; regions of larger photos are looked for at this size
 
@@ -48,37 +44,6 @@ class FoundMasks:
 
 MaskFinder = Callable[[Path, Image.Image, str], FoundMasks | None]
 """(file, the photo in it, caption) -> masks; None if there are none."""
-
-
-def build_finder(
-    source: str, pipeline: LCADPipeline, folder: Path | None = None, options: ProviderOptions | None = None
-) -> MaskFinder:
-    """Where masks come from: a row of `SOURCES`.
-
-    Args:
-        folder: of mask files, for `files` and `auto`.
-        options: of the mask providers.
-
-    Raises:
-        ValueError: an unknown source, or one that lacks what it needs. CheckpointError: see the providers.
-        FileNotFoundError: no such folder.
-    """
-    if source not in SOURCES:
-        raise ValueError(f"unknown source of masks {source!r}; allowed: {', '.join(SOURCES)}")
-    if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of masks")
-    options = options or ProviderOptions()
-    if source == "files":
-        if folder is None:
-            raise ValueError("masks from files need their folder")
-        return finder_of_files(folder, pipeline.tokenizer)
-    if source != "auto":
-        return finder_of_regions(pipeline, PROVIDERS[source](options))
-    automatic = finder_of_regions(pipeline, best_provider(options))
-    if folder is None:
-        return automatic
-    filed = finder_of_files(folder, pipeline.tokenizer)
-    return lambda path, photo, caption: filed(path, photo, caption) or automatic(path, photo, caption)
 
 
 def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:

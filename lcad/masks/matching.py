@@ -62,8 +62,7 @@ def assign(scores: np.ndarray, regions: Regions) -> list[Match]:
     shared = (masks @ masks.T / torch.minimum(areas[:, None], areas).clamp_min(1e-6)).numpy()
     allowed = np.array(scores, dtype=float)
     while True:
-        pairs = zip(*linear_sum_assignment(allowed.clip(0), maximize=True), strict=True)
-        chosen = {int(p): int(r) for p, r in pairs if allowed[p, r] >= WEAK}
+        chosen = {p: r for p, r in best_pairs(allowed.clip(0)) if allowed[p, r] >= WEAK}
         ranked = sorted(chosen, key=lambda p: -allowed[p, chosen[p]])
         clash = next(
             (q for i, q in enumerate(ranked) for p in ranked[:i] if shared[chosen[p], chosen[q]] > OVERLAP), None
@@ -74,6 +73,11 @@ def assign(scores: np.ndarray, regions: Regions) -> list[Match]:
                 for p in range(len(scores))
             ]
         allowed[clash, chosen[clash]] = -1.0
+
+
+def best_pairs(scores: np.ndarray) -> list[tuple[int, int]]:
+    """(phrase, region) pairs, each in one pair at most, with the greatest sum of scores."""
+    return list(zip(*(index.tolist() for index in linear_sum_assignment(scores, maximize=True)), strict=True))
 
 
 def _standardized(values: Tensor) -> Tensor:

@@ -1,0 +1,100 @@
+"""Masks from labelled objects: COCO's instances, or label maps; each phrase gets the objects of its own word.
+
+A label source is a function of (photo file, (H, W)) -> [(category, mask (H, W) float {0, 1}), ...].
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lcad.attention_refinement import InstanceMasks
+from lcad.data.color_captions import read_classes, read_label_map
+from lcad.masks.attention import phrase_attention
+from lcad.masks.candidates import Regions
+from lcad.masks.coco import read_instances, segmentation_mask
+from lcad.masks.files import MaskError
+from lcad.masks.finding import FoundMasks, MaskFinder
+from lcad.masks.matching import best_pairs, score_regions
+from lcad.phrases import Phrase, find_phrases
+from lcad.pipeline import LCADPipeline
+
+Labels = Callable[[Path, tuple[int, int]], list[tuple[str, Tensor]]]
+
+
+def coco_labels(file: Path) -> Labels:
+    """Polygons and run lengths of a file in COCO's format, see `lcad.masks.coco`; raises its MaskError."""
+    listed = read_instances(file)
+
+    def labels(photo: Path, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
+        return [(name, segmentation_mask(own, size)) for name, own in listed.get(photo.name, ())]
+
+    return labels
+
+
+def map_labels(folder: Path, classes: Path) -> Labels:
+    """Label maps `<folder>/<photo's stem>.png` of class ids, named by a file of "<id> <name>" lines.
+
+    Raises:
+        ValueError: the list of classes cannot be read.
+    """
+    names = read_classes(classes)
+
+    def labels(photo: Path, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
+        file = folder / f"{photo.stem}.png"
+        if not file.is_file():
+            return []
+        try:
+            ids = torch.from_numpy(read_label_map(file).astype("int64"))
+        except ValueError as error:
+            raise MaskError(str(error)) from error
+        if tuple(ids.shape) != size:
+            raise MaskError(f"{file}: is {ids.shape[1]}x{ids.shape[0]}, but the photo is {size[1]}x{size[0]}")
+        return [(names[i], (ids == i).float()) for i in ids.unique().tolist() if i in names]
+
+    return labels
+
+
+def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
+    """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
+
+    def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+        phrases, size = find_phrases(caption, pipeline.tokenizer), (photo.height, photo.width)
+        labelled = labels(path, size)
+        if not labelled:
+            return None
+        masks: dict[int, Tensor] = {}
+        for group in _by_objects(phrases, [name for name, _ in labelled]):
+            own = torch.stack([mask for name, mask in labelled if same_object(phrases[group[0]].object, name)])
+            if len(group) == 1:
+                masks[group[0]] = own.amax(0)
+            else:
+                rivals = [phrases[p] for p in group]
+                attention = phrase_attention(pipeline, photo, caption, rivals)
+                scores = score_regions(attention, Regions(own, [None] * len(own), torch.ones(len(own))), rivals)
+                masks |= {group[p]: own[r] for p, r in best_pairs(scores)}
+        used = sorted(masks)
+        chosen = torch.stack([masks[p] for p in used]) if used else torch.zeros(0, *size)
+        missing = [phrase.text for p, phrase in enumerate(phrases) if p not in masks]
+        instances = InstanceMasks([phrases[p] for p in used], chosen)
+        return FoundMasks(instances, notes=[f"no labelled object for {text!r}" for text in missing])
+
+    return find
+
+
+def same_object(word: str, category: str) -> bool:
+    """Is an object word of a caption ("buses") that category ("bus")?"""
+    word, last = word.lower(), category.lower().split()[-1]
+    return word in (last, f"{last}s", f"{last}es", category.lower())
+
+
+def _by_objects(phrases: list[Phrase], categories: list[str]) -> list[list[int]]:
+    """The phrases of each category that is there, as groups of indices."""
+    groups: dict[str, list[int]] = {}
+    for index, phrase in enumerate(phrases):
+        category = next((name for name in categories if same_object(phrase.object, name)), None)
+        if category is not None:
+            groups.setdefault(category, []).append(index)
+    return list(groups.values())

@@ -1,0 +1,55 @@
+"""Sources of instance masks by name, and the function from a photo and its caption to masks each comes to."""
+
+from pathlib import Path
+
+from lcad.masks.candidates import ProviderOptions
+from lcad.masks.finding import MaskFinder, finder_of_files, finder_of_regions
+from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
+from lcad.masks.providers import PROVIDERS, best_provider
+from lcad.pipeline import LCADPipeline
+
+SOURCES = ("auto", "files", *PROVIDERS)
+"""auto: what files have for a photo, else the best provider whose weights are given"""
+
+
+def build_finder(
+    source: str,
+    pipeline: LCADPipeline,
+    files: Path | None = None,
+    label_names: Path | None = None,
+    options: ProviderOptions | None = None,
+) -> MaskFinder:
+    """Where masks come from: a row of `SOURCES`.
+
+    Args:
+        files: for `files` and `auto`: a folder of mask files, or of label maps if `label_names` says what their ids
+            are, or a JSON file of labelled objects in COCO's format.
+        options: of the mask providers.
+
+    Raises:
+        ValueError: an unknown source, or one that lacks what it needs. FileNotFoundError: no such files.
+        CheckpointError: see the providers. MaskError: see `coco_labels`.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"unknown source of masks {source!r}; allowed: {', '.join(SOURCES)}")
+    if source not in ("files", "auto"):
+        return finder_of_regions(pipeline, PROVIDERS[source](options or ProviderOptions()))
+    filed = None if files is None else _finder_of_given(pipeline, files, label_names)
+    if source == "files":
+        if filed is None:
+            raise ValueError("masks from files need their folder")
+        return filed
+    automatic = finder_of_regions(pipeline, best_provider(options or ProviderOptions()))
+    if filed is None:
+        return automatic
+    return lambda path, photo, caption: filed(path, photo, caption) or automatic(path, photo, caption)
+
+
+def _finder_of_given(pipeline: LCADPipeline, files: Path, label_names: Path | None) -> MaskFinder:
+    if not files.exists():
+        raise FileNotFoundError(f"{files}: no such folder of masks, nor file of labelled objects")
+    if files.is_file():
+        return finder_of_labels(pipeline, coco_labels(files))
+    if label_names is not None:
+        return finder_of_labels(pipeline, map_labels(files, label_names))
+    return finder_of_files(files, pipeline.tokenizer)

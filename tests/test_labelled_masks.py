@@ -1,0 +1,56 @@
+"""Masks from labelled objects: COCO's polygons and label maps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lcad.masks.files import MaskError
+from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
+from tests.conftest import random_photo
+
+LEFT, RIGHT = ([[x, 0, x + 20, 0, x + 20, 40, x, 40]] for x in (0, 28))
+PHOTO = Path("p.png")
+
+
+@pytest.fixture
+def finder(tmp_path, tiny_pipeline):
+    items = [{"segmentation": place, "category_id": 1, "iscrowd": 0} for place in (LEFT, RIGHT)]
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"categories": {"1": "cup"}, "instances": {"p.png": items}}))
+    return finder_of_labels(tiny_pipeline, coco_labels(file))
+
+
+def test_a_word_alone_gets_all_its_objects(finder):
+    found = finder(PHOTO, random_photo(0), "two red cups and a blue hat")
+    assert [phrase.text for phrase in found.instances.phrases] == ["red cups"]
+    assert found.instances.masks[0].mean().item() == pytest.approx(40 / 48, abs=0.03)
+    assert found.notes == ["no labelled object for 'blue hat'"]
+
+
+def test_phrases_of_one_word_share_the_objects(finder):
+    found = finder(PHOTO, random_photo(0), "the blue cup on the right, the red cup on the left")
+    assert [phrase.text for phrase in found.instances.phrases] == ["blue cup", "red cup"]
+    right, left = found.instances.masks
+    assert torch.nonzero(right)[:, 1].min() > torch.nonzero(left)[:, 1].max()
+
+
+def test_a_photo_without_labels(finder):
+    assert finder(Path("other.png"), random_photo(0), "a red cup") is None
+
+
+def test_label_maps(tmp_path, tiny_pipeline):
+    classes = tmp_path / "classes.txt"
+    classes.write_text("1 sky\n2 grass, lawn\n")
+    ids = np.ones((40, 48), np.uint8)
+    ids[20:] = 2
+    Image.fromarray(ids).save(tmp_path / "p.png")
+    find = finder_of_labels(tiny_pipeline, map_labels(tmp_path, classes))
+    found = find(PHOTO, random_photo(0), "green grass under a blue sky")
+    assert [phrase.object for phrase in found.instances.phrases] == ["grass", "sky"]
+    assert found.instances.masks[0, 20:].min() == 1 and found.instances.masks[1, :20].min() == 1
+    with pytest.raises(MaskError, match="is 48x40, but the photo is 30x30"):
+        find(PHOTO, random_photo(0, 30, 30), "green grass")
