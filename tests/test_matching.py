@@ -67,4 +67,5 @@ def test_weak_matches_and_foreign_regions_give_none():
     assert [match.region for match in matches] == [None, 0], "region 0 was made for phrase 1"
     assert matches[0].score < 0.25
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
-    assert [match.region for match in assign(np.zeros((2, 0)), nothing)] == [None, None]
+    scores = score_regions(torch.stack([LEFT, LEFT]), nothing, [phrase(), phrase()])
+    assert [match.region for match in assign(scores, nothing)] == [None, None]
