@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
@@ -35,6 +36,8 @@ class LatentStage(pl.LightningModule):
         super().__init__()
         if config.timestep_shift <= 0:
             raise ValueError(f"latent.timestep_shift: got {config.timestep_shift}; it must be above 0, 1 is uniform")
+        if config.refined and trainer_config.gradient_checkpointing:
+            raise ValueError("latent.refined does not go with trainer.gradient_checkpointing; switch one of them off")
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
@@ -80,15 +83,33 @@ class LatentStage(pl.LightningModule):
         """The photos, or what the cache has of them."""
         return photos if self.config.cache is None else open_cache(self, photos, Path(self.config.cache))
 
-    def predict_loss(self, z: Tensor, luminance: Tensor | None, text: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def predict_loss(
+        self,
+        z: Tensor,
+        luminance: Tensor | None,
+        text: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        instances: list[InstanceMasks | None] | None = None,
+    ) -> Tensor:
         """Eq. (6) for given time steps t (B,) and noise like z -> the mean squared error, a scalar.
 
         With `v_prediction` the error is that of v, which is Eq. 6's weighed by 1 + 1 / SNR: a caption decides
         colours at time steps where little but noise is seen, and there the noise's error hardly depends on them.
+
+        With `instances` the attention of those photos is refined as in sampling (Algorithm 1, one pass). The paper
+        does so in sampling alone: its text encoder has learnt elsewhere to keep a colour with its object.
         """
         z_t = self.schedule.add_noise(z, noise, t)
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
-        predicted = self.unet(z_t, t, text, responses).sample
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return self.unet(x, t, text, responses).sample
+
+        if instances is not None and any(instances):
+            targets = LogitTargets(instances, z.shape[-2:], self.unet.config.attention_head_dim)
+            predict = refined(predict, self.unet, targets, len(z), Refinement())
+        predicted = predict(z_t, t)
         epsilon = self.schedule.config.prediction_type == "epsilon"
         target = noise if epsilon else self.schedule.get_velocity(z, noise, t)
         return F.mse_loss(predicted.float(), target.float())
@@ -105,7 +126,12 @@ class LatentStage(pl.LightningModule):
         steps = self.schedule.config.num_train_timesteps
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
-        return self.predict_loss(z, fixed.get("luminance"), text, t, draw())
+        noise = draw()
+        instances = None
+        if self.config.refined:
+            chosen = torch.rand(len(z), generator=generator) < self.config.refined
+            instances = [item if use else None for item, use in zip(batch["instances"], chosen, strict=True)]
+        return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):

@@ -148,7 +148,7 @@ def train(
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
-    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed)
+    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed, pipeline.tokenizer)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)

@@ -99,3 +99,34 @@ def test_captions_of_all_formats_give_no_warning(photo_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         opened(photo_folder)
+
+
+def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny_pipeline):
+    """Two masks for "the red cup, the blue cup"; none for a caption that is dropped, or names fewer objects."""
+
+    def training(**options):
+        config = DataConfig(
+            str(photo_folder), masks=str(photo_folder / "masks"), validation=0, crop="center", drop=0, **options
+        )
+        return open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
+
+    photos = training(scarce=0)
+    items = [photos[8 * epoch] for epoch in range(12)]
+    assert all(photos[8 * epoch + 1]["instances"] is None for epoch in range(12)), "the second photo has no masks"
+    assert {item["mirrored"] for item in items} == {0, 1}
+    for item in items:
+        first, second = item["instances"].phrases
+        assert first.text in ("the red cup 0", "red cup") and second.text in ("the blue cup", "blue cup")
+        left, right = item["instances"].masks.flip(0) if item["mirrored"] else item["instances"].masks
+        assert left.shape == (32, 32) and left[:, :14].min() == 1 == right[:, 18:].min() and left[:, 18:].max() == 0
+    assert len({item["instances"].phrases[0].text for item in items}) == 2
+    assert all(training(scarce=1)[8 * epoch]["instances"] is None for epoch in range(4))
+    photos.captions[photos.photos[0]] = ["a red cup"]
+    assert photos[0]["instances"] is None
+
+
+def test_masks_need_centre_crops_and_a_folder(photo_folder):
+    with pytest.raises(ValueError, match="data.masks needs data.crop=center, got random"):
+        opened(photo_folder, masks=str(photo_folder / "masks"))
+    with pytest.raises(FileNotFoundError, match="data.masks: nowhere: no such folder"):
+        opened(photo_folder, masks="nowhere", crop="center")

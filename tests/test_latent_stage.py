@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from lcad.attention_refinement import InstanceMasks
 from lcad.builder import build_pipeline
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.latent_stage import LatentStage, draw_timesteps
+from lcad.phrases import comma_phrases
 from tests.conftest import tiny_config
 
 
@@ -37,3 +39,34 @@ def test_shifted_time_steps(shift, below_half):
 def test_a_shift_of_nothing_is_refused():
     with pytest.raises(ValueError, match="timestep_shift: got 0.0; it must be above 0"):
         LatentStage(build_pipeline(tiny_config()), LatentConfig(timestep_shift=0.0), TrainerConfig())
+
+
+def test_refined_attention_in_training_is_that_of_sampling(tiny_pipeline):
+    """Only photos with masks differ, by what `refined` predicts for them, and the text encoder learns from it."""
+    config = LatentConfig(trainable=["unet.*", "text_encoder.*"], refined=1.0)
+    stage = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig())
+    masks = torch.zeros(2, 32, 32)
+    masks[0, :, :16], masks[1, :, 16:] = 1, 1
+    instances = InstanceMasks(comma_phrases("the red cup, the blue cup", tiny_pipeline.tokenizer), masks)
+    batch = {
+        "caption": ["the red cup, the blue cup"] * 2,
+        "moments": torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0)),
+        "luminance": torch.zeros(2, 16, 8, 8),
+    }
+
+    def loss(*items):
+        return stage._loss(batch | {"instances": list(items)}, torch.Generator().manual_seed(1))
+
+    plain, one, both = loss(None, None), loss(instances, None), loss(instances, instances)
+    assert len({plain.item(), one.item(), both.item()}) == 3
+    both.backward()
+    embeddings = stage.text_encoder.get_input_embeddings().weight.grad
+    words = tiny_pipeline.tokenizer("red", add_special_tokens=False)["input_ids"]
+    assert embeddings[words].abs().max() > 0
+
+
+def test_refined_attention_and_gradient_checkpointing_are_refused():
+    with pytest.raises(ValueError, match="latent.refined does not go with trainer.gradient_checkpointing"):
+        LatentStage(
+            build_pipeline(tiny_config()), LatentConfig(refined=0.5), TrainerConfig(gradient_checkpointing=True)
+        )

@@ -38,9 +38,10 @@ class CachedDataset(Dataset):
         return len(self.photos)
 
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
-        """-> moments, luminance (if the UNet takes it), and text (if frozen) or else caption; index, mirrored."""
-        index, caption, mirrored, _ = self.photos.draw(key)
+        """-> moments, luminance (if the UNet takes it), text (if frozen), and all but the image of a photo's item."""
+        index, caption, mirrored, rng = self.photos.draw(key)
         item: dict = {"caption": caption, "index": index, "mirrored": int(mirrored)}
+        item["instances"] = self.photos.instances(index, caption, mirrored, rng)
         for name, array in self.arrays.items():
             row = array[self.caption_rows[caption]] if name == "text" else array[int(mirrored), index]
             item[name] = torch.from_numpy(row.astype(np.float32))

@@ -1,6 +1,7 @@
 """The data module of both stages: the same batches again after a resume, on any number of devices."""
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lcad.data.photos import collate
@@ -43,6 +44,11 @@ class PhotoModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
+        """All but the instances, which Lightning cannot copy and whose masks are read once."""
+        instances = batch.pop("instances")
+        return super().transfer_batch_to_device(batch, device, dataloader_idx) | {"instances": instances}
 
     def _loader(self, dataset: Dataset, **options) -> DataLoader:
         return DataLoader(

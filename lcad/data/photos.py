@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import CLIPTokenizer
 
+from lcad.attention_refinement import InstanceMasks
 from lcad.captions import CaptionSampler, mirror_words
-from ldm.images import ImageError, read_image, to_tensor
+from lcad.data.instances import caption_instances
+from ldm.images import ImageError, read_image, to_image, to_tensor
 
 RANDOM_CROP_MARGIN = 1.125  # the short side before a random crop, in units of S
 
@@ -23,6 +26,9 @@ class PhotoDataset(Dataset):
 
     The key of an item is `epoch * len(self) + index`: augmentation and the choice of the caption are drawn
     from the key and the seed alone, so a resumed run sees exactly what the unbroken one would have seen.
+
+    Args:
+        masks: the folder of mask files of those photos that have some; they need centre crops and a tokenizer.
     """
 
     def __init__(
@@ -34,22 +40,28 @@ class PhotoDataset(Dataset):
         crop: str = "center",
         flip: bool = False,
         seed: int = 0,
+        masks: dict[Path, Path] | None = None,
+        tokenizer: CLIPTokenizer | None = None,
     ):
         if crop not in ("random", "center"):
             raise ValueError(f"unknown crop {crop!r}; allowed: random, center")
+        if masks and crop != "center":
+            raise ValueError(f"data.masks needs data.crop=center, got {crop}; masks are cut at the centre")
         self.photos, self.captions, self.size = photos, captions, size
         self.sampler, self.crop, self.flip, self.seed = sampler, crop, flip, seed
+        self.masks, self.tokenizer = masks or {}, tokenizer
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
-        """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1)."""
+        """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1), instances (see below)."""
         index, caption, mirrored, rng = self.draw(key)
         image = self.square(index, rng)
         if mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return {"image": to_tensor(image), "caption": caption, "index": index, "mirrored": int(mirrored)}
+        item = {"image": to_tensor(image), "caption": caption, "index": index, "mirrored": int(mirrored)}
+        return item | {"instances": self.instances(index, caption, mirrored, rng)}
 
     def draw(self, key: int) -> tuple[int, str, bool, np.random.Generator]:
         """What a key stands for: index of the photo, caption, mirrored or not, and the generator for the crop."""
@@ -58,6 +70,19 @@ class PhotoDataset(Dataset):
         caption = self.sampler(self.captions.get(self.photos[index], []), rng)
         mirrored = bool(self.flip and rng.random() < 0.5)
         return index, mirror_words(caption) if mirrored else caption, mirrored, rng
+
+    def instances(self, index: int, caption: str, mirrored: bool, rng: np.random.Generator) -> InstanceMasks | None:
+        """The masks (phrases, S, S) of the caption's objects, if the photo has one for each."""
+        photo = self.photos[index]
+        if photo not in self.masks:
+            return None
+        width, height = self._read(index).size
+        found = caption_instances(self.masks[photo], photo, (height, width), caption, self.tokenizer, rng)
+        if found is None:
+            return None
+        cut = [to_tensor(crop_square(to_image(mask.expand(3, -1, -1)), self.size, None))[0] for mask in found.masks]
+        masks = torch.stack(cut)
+        return InstanceMasks(found.phrases, masks.flip(-1) if mirrored else masks)
 
     def square(self, index: int, rng: np.random.Generator | None = None) -> Image.Image:
         """The photo cut to S x S, RGB."""
@@ -85,12 +110,12 @@ def crop_square(image: Image.Image, size: int, rng: np.random.Generator | None) 
     return image.crop((int(left), int(top), int(left) + size, int(top) + size))
 
 
-def collate(items: list[dict]) -> dict[str, Tensor | list[str]]:
-    """Stack tensors and numbers, keep captions as a list."""
+def collate(items: list[dict]) -> dict[str, Tensor | list]:
+    """Stack tensors and numbers, keep captions and instances as lists."""
     first = items[0]
     return {
-        key: [item[key] for item in items]
-        if isinstance(first[key], str)
-        else torch.stack([torch.as_tensor(item[key]) for item in items])
+        key: torch.stack([torch.as_tensor(item[key]) for item in items])
+        if isinstance(first[key], (Tensor, int))
+        else [item[key] for item in items]
         for key in first
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from transformers import CLIPTokenizer
 
 from lcad.captions import CaptionSampler, read_captions
 from lcad.config import DataConfig, SourceConfig
@@ -20,9 +21,12 @@ SPLITS = ("train", "val", "test")
 Captions = dict[Path, list[str]]
 
 
-def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoDataset]:
+def open_photos(
+    config: DataConfig, size: int, seed: int, tokenizer: CLIPTokenizer | None = None
+) -> dict[str, PhotoDataset]:
     """The training and validation photos a config names: {"train": ..., "val": ...}.
 
+    The training photos bring the masks of their folders, for which `tokenizer` finds the phrases.
     The validation photos of several folders alternate, so that the first few are of all of them.
 
     Raises:
@@ -32,6 +36,7 @@ def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoData
     captions: Captions = {}
     training: list[Path] = []
     validation: list[list[Path]] = []
+    masks: dict[Path, Path] = {}
     for source in (config, *config.more):
         photos = list_images(image_folder(Path(source.folder)))
         parts = _split(photos, source.splits, config.validation)
@@ -41,11 +46,15 @@ def open_photos(config: DataConfig, size: int, seed: int) -> dict[str, PhotoData
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
         training += parts["train"]
+        if source.masks is not None:
+            if not Path(source.masks).is_dir():
+                raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
+            masks |= dict.fromkeys(parts["train"], Path(source.masks))
         validation.append(parts["val"])
     mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
     drawn = CaptionSampler(config.scarce, config.drop)
     return {
-        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed),
+        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed, masks, tokenizer),
         "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed),
     }
 
