@@ -14,6 +14,7 @@ from torch import Tensor
 from lcad.color import lab_to_rgb, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.guided_decoder import guided_decode
 from lcad.pipeline import LCADPipeline
+from lcad.upsampling import recolor
 from ldm.autoencoder import encode
 from ldm.images import to_image, to_tensor
 
@@ -80,8 +81,7 @@ def round_trip(pipeline: LCADPipeline) -> Method:
         small = F.interpolate(photo[None], side, mode="bicubic", antialias=True).clamp(0, 1).to(pipeline.device)
         features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
         decoded = guided_decode(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
-        chroma = rgb_to_lab((decoded.cpu() / 2 + 0.5).clamp(0, 1))
-        return merge_chroma(rgb_to_luminance(photo[None]), chroma)[0]
+        return recolor(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
 
     return colorize
 

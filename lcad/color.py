@@ -117,10 +117,5 @@ def rgb_to_hint(rgb: Tensor, scale: str) -> Tensor:
 
 
 def merge_chroma(luminance: Tensor, lab: Tensor) -> Tensor:
-    """Take L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, h, w) of any size -> sRGB (..., 3, H, W)."""
-    chroma = lab[..., 1:, :, :]
-    if chroma.shape[-2:] != luminance.shape[-2:]:
-        chroma = torch.nn.functional.interpolate(
-            chroma, luminance.shape[-2:], mode="bicubic", align_corners=False, antialias=False
-        )
-    return lab_to_rgb(torch.cat([luminance, chroma], dim=-3))
+    """L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, H, W) -> sRGB (..., 3, H, W), clipped."""
+    return lab_to_rgb(torch.cat([luminance, lab[..., 1:, :, :]], dim=-3))

@@ -20,11 +20,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
 from lcad.captions import SCARCE_CAPTION
-from lcad.color import luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance
+from lcad.color import luminance_to_hint, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
+from lcad.upsampling import recolor
 from ldm.autoencoder import latent_stride
 from ldm.checkpoint import CheckpointError
 from ldm.guidance import guided
@@ -185,9 +186,7 @@ class LCADPipeline(DiffusionPipeline):
         if output_luminance == "decoded":
             results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
         else:
-            results = [
-                merge_chroma(own[None], rgb_to_lab(rgb)[None])[0] for rgb, own in zip(decoded, luminances, strict=True)
-            ]
+            results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results if output_type == "pt" else [to_image(rgb) for rgb in results])
 

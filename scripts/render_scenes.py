@@ -2,6 +2,7 @@
 """Render scenes of shaded objects in named colours: images, captions, instance masks.
 
 python scripts/render_scenes.py --output data/scenes --number 9000 --seed 0
+python scripts/render_scenes.py --output data/scenes_alike --number 3000 --seed 3 --kinds same --levels complete_plain
 python scripts/render_scenes.py --output data/scenes_held_out --number 300 --seed 1
 """
 
@@ -14,9 +15,13 @@ from lcad.command_line import reporting
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from lcad.data.scenes import write_scenes
+    from lcad.data.scenes import TRAINING_LEVELS, write_scenes
 
-    scenes = write_scenes(args.output, args.number, args.seed, args.size, args.same_kind)
+    unknown = set(args.levels) - set(TRAINING_LEVELS)
+    if unknown:
+        raise ValueError(f"--levels: got {', '.join(sorted(unknown))}; allowed: {', '.join(TRAINING_LEVELS)}")
+    levels = args.levels or TRAINING_LEVELS
+    scenes = write_scenes(args.output, args.number, args.seed, args.size, args.same_kind, levels)
     for _ in tqdm(scenes, "rendering", total=args.number, unit="scene"):
         pass
     print(f"wrote {args.number} scenes to {args.output}")
@@ -32,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--kinds", choices=["any", "same", "different"], default="any", help="whether the objects of a scene are alike"
     )
+    parser.add_argument("--levels", nargs="+", default=(), help="of the captions in captions.json; default: all")
     args = parser.parse_args(argv)
     args.same_kind = {"any": None, "same": True, "different": False}[args.kinds]
     return reporting(lambda: run(args))

@@ -93,3 +93,13 @@ def test_written_folder_is_read_by_the_project(tmp_path):
     list(write_scenes(folder, 7, 2, 48))  # goes on: the six there are kept
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert len(read_captions(folder / "images")) == 7
+
+
+def test_captions_of_chosen_levels(tmp_path, capsys):
+    options = ["--number", "3", "--size", "32", "--kinds", "same", "--levels"]
+    assert render_scenes.main(["--output", str(tmp_path), *options, "complete_plain"]) == 0
+    scenes = json.loads((tmp_path / "scenes.json").read_text())
+    expected = {name: [scene["captions"]["complete_plain"]] for name, scene in scenes.items()}
+    assert read_captions(tmp_path / "images") == expected
+    assert render_scenes.main(["--output", str(tmp_path), *options, "whole"]) == 2
+    assert "got whole; allowed: complete, complete_plain" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from lcad.masks.files import save_masks
 from ldm.images import to_image
 
 SUPERSAMPLING = 2
+TRAINING_LEVELS = ("complete", "complete_plain", "partial", "partial_plain", "sentence")  # see `caption_scene`
 
 
 @dataclass(frozen=True)
@@ -175,12 +176,19 @@ def caption_scene(objects: list[SceneObject], ground: tuple[str, str], rng: np.r
     }
 
 
-def write_scenes(folder: Path, number: int, seed: int, size: int = 128, same_kind: bool | None = None) -> Iterable[int]:
+def write_scenes(
+    folder: Path,
+    number: int,
+    seed: int,
+    size: int = 128,
+    same_kind: bool | None = None,
+    levels: Iterable[str] = TRAINING_LEVELS,
+) -> Iterable[int]:
     """Write scenes as a folder of images, `captions.json`, `masks/` and `scenes.json`; yields after each.
 
-    `scenes.json` says for each image its objects (kind, color, position), ground and captions by level. The
-    training captions leave out the scarce one. Plain captions of objects of one kind say which colours there are, not
-    where: it is for instance masks to tell.
+    `scenes.json` says for each image its objects (kind, color, position), ground and captions by level;
+    `captions.json` has those of `levels`, for training. Plain captions of objects of one kind say which colours there
+    are, not where: it is for instance masks to tell.
     An image of the same name is kept: an interrupted run is gone on with.
     """
     images = folder / "images"
@@ -192,7 +200,7 @@ def write_scenes(folder: Path, number: int, seed: int, size: int = 128, same_kin
         if not (images / name).exists():
             save_masks(folder / "masks", Path(name).stem, scene.masks, [f"{o.color} {o.kind}" for o in scene.objects])
             to_image(scene.image).save(images / name)
-        captions[name] = [text for level, text in scene.captions.items() if level != "scarce"]
+        captions[name] = [scene.captions[level] for level in levels]
         scenes[name] = {
             "objects": [asdict(item) for item in scene.objects],
             "ground": scene.ground,
