@@ -3,11 +3,13 @@
 
 python scripts/compare_upsampling.py --input coco_val_145/images --size 64
 
-For each method: PSNR of chroma (ab, against 100), the mean error of ab beside edges of L (bleeding), and PSNR of the
-photo as a whole. Edges: L changes by more than 15 from a pixel to the next; three pixels around them count.
+For each method: PSNR of chroma (the mean square error of ab over all photos, against 100), the mean error of ab beside
+edges of L (bleeding), and the mean PSNR of the photos as a whole. Edges: L changes by more than 15 from a pixel to the
+next; three pixels around them count.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 from lcad.command_line import reporting
@@ -30,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
             scores[name].append(row)
     print("| method | chroma PSNR (dB) | error of ab at edges | PSNR (dB) |\n|---|---|---|---|")
     for name, rows in scores.items():
-        chroma, bleeding, whole = (mean(column) for column in zip(*rows, strict=True))
-        print(f"| {name} | {chroma:.2f} | {bleeding:.2f} | {whole:.2f} |")
+        error, bleeding, whole = (mean(column) for column in zip(*rows, strict=True))
+        print(f"| {name} | {10 * math.log10(100**2 / error):.2f} | {bleeding:.2f} | {whole:.2f} |")
     return 0
 
 
 def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]:
-    """method -> chroma PSNR, error at edges, PSNR; the small photo has about size^2 pixels."""
+    """method -> mean square error of ab, error at edges, PSNR; the small photo has about size^2 pixels."""
     import torch
     import torch.nn.functional as F
 
@@ -60,7 +62,7 @@ def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]
         made = lab_to_rgb(torch.cat([lab[:, :1], chroma], dim=1))
         beside = error.square().sum(1, keepdim=True).sqrt()[edges]
         scores[name] = (
-            10 * torch.log10(100**2 / error.square().mean()).item(),
+            error.square().mean().item(),
             beside.mean().item() if len(beside) else 0.0,
             psnr(rgb, made).item(),
         )

@@ -2,6 +2,7 @@
 """Draw the curves of training runs from their CSV logs: training loss (smoothed) and validation, resumes marked.
 
 python scripts/plot_run.py --run runs/mini/latent --output docs/mini_latent.png
+python scripts/plot_run.py --run runs/killed --beside runs/unbroken --output docs/resume.png
 python scripts/plot_run.py --run runs/mini/pixel --measure chroma_psnr --output docs/mini_pixel.png
 """
 
@@ -26,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     scale = axes if args.measure == "loss" else axes.twinx()
     scale.plot(*read_curve(args.run, f"validation/{args.measure}"), "o-", color="tab:red", markersize=3)
     axes.plot([], [], "o-", color="tab:red", markersize=3, label=f"validation/{args.measure}")
+    if args.beside is not None:
+        axes.plot(*read_curve(args.beside, "train/loss"), "k:", linewidth=1, label=f"{args.beside.name}, train/loss")
     for step in resumed_steps(args.run):
         axes.axvline(step, color="0.5", linestyle=":", linewidth=1)
     axes.set(xlabel="optimizer step (dotted: resumed)", ylabel="train/loss", title=str(args.title or args.run))
@@ -41,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="run folder, with logs/version_*/metrics.csv")
+    parser.add_argument("--beside", type=Path, help="another run whose training loss is dotted over it")
     parser.add_argument("--measure", default="loss", help="validation measure, such as loss or chroma_psnr")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     parser.add_argument("--title")
