@@ -32,6 +32,8 @@ setup(
         "matplotlib",
         "pycocotools>=2.0.8",
         "scipy",
+        "opencv-python-headless>=4.9",
+        "tifffile",
         "tqdm",
     ],
     extras_require={

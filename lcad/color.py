@@ -60,29 +60,29 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
     return _mix(xyz, matrix * torch.tensor(_WHITE, dtype=torch.float64)[None, :])
 
 
-def reduce_to_gamut(lab: Tensor, steps: int = 8) -> Tensor:
+def reduce_to_gamut(lab: Tensor, steps: int = 8, tolerance: float = 1e-6) -> Tensor:
     """Lab (..., 3, H, W) -> the same lightness and hue, with only so much chroma as sRGB can show.
 
-    By bisection on the factor of the chroma, to 1 / 2**steps.
+    By bisection on the factor of the chroma, to 1 / 2**steps; linear sRGB may lie `tolerance` outside [0, 1].
     """
     reduced = lab.clone()
     reduced[..., 0, :, :].clamp_(0, 100)
     pixels = reduced.movedim(-3, 0)  # a view: (3, ..., H, W)
-    outside = ~_in_gamut(pixels)
+    outside = ~_in_gamut(pixels, tolerance)
     luminance, chroma = pixels[:1, outside], pixels[1:, outside]  # (1 or 2, pixels outside)
     low, high = torch.zeros_like(luminance), torch.ones_like(luminance)
     for _ in range(steps):
         factor = (low + high) / 2
-        inside = _in_gamut(torch.cat([luminance, factor * chroma]))
+        inside = _in_gamut(torch.cat([luminance, factor * chroma]), tolerance)
         low, high = torch.where(inside, factor, low), torch.where(inside, high, factor)
     pixels[1:, outside] = low * chroma
     return reduced
 
 
-def _in_gamut(lab: Tensor) -> Tensor:
+def _in_gamut(lab: Tensor, tolerance: float) -> Tensor:
     """Lab (3, ...) -> (...) bool."""
     linear = _lab_to_linear(lab.reshape(3, -1, 1))
-    return ((linear >= -1e-4) & (linear <= 1 + 1e-4)).all(dim=0).reshape(lab.shape[1:])
+    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=0).reshape(lab.shape[1:])
 
 
 def rgb_to_luminance(rgb: Tensor) -> Tensor:

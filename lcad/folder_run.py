@@ -24,7 +24,9 @@ from lcad.contact_sheet import Row, contact_sheet
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
+from lcad.photo_files import Photo, quantized, read_photo, to_8_bit, write_photo
 from lcad.pipeline import LCADPipeline
+from lcad.upsampling import recolored_strips
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
@@ -80,7 +82,8 @@ class Summary:
 @dataclass
 class _Loaded:
     job: Job
-    image: Image.Image
+    photo: Photo
+    image: Image.Image  # 8 bit RGB, of the same size
     found: FoundMasks | None
     record: dict
 
@@ -110,6 +113,8 @@ class FolderRun:
 
     A photo that cannot be done is reported and the others go on. A result that exists is kept if its record
     says it was made from the same photo with the same settings, and is never overwritten unless asked.
+    A result is lossless and has its photo's depth, profile and EXIF: TIFF for TIFF and PNG for all else, unless
+    `suffix`, one of `lcad.photo_files.FORMATS`, says otherwise.
     """
 
     def __init__(
@@ -123,10 +128,11 @@ class FolderRun:
         report: Callable[[str], None] = print,
         show_masks: bool = False,
         keep_masks: bool = False,
+        suffix: str | None = None,
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.model, self.overwrite, self.report = find_masks, model, overwrite, report
-        self.show_masks, self.keep_masks = show_masks, keep_masks
+        self.show_masks, self.keep_masks, self.suffix = show_masks, keep_masks, suffix
         self.summary = Summary()
         self._row_of: dict[Path, Row] = {}
 
@@ -143,7 +149,8 @@ class FolderRun:
             try:
                 with Image.open(job.photo) as image:  # the header only
                     width, height = image.size
-                    if image.getexif().get(0x0112, 1) >= 5:  # stored on its side
+                    # stored on its side; of a TIFF Pillow says the upright size
+                    if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5:
                         width, height = height, width
                 return self.pipeline.model_size(height, width)
             except Exception:  # reported when the photo is read in full
@@ -157,17 +164,21 @@ class FolderRun:
     def _load(self, job: Job) -> _Loaded | None:
         """Read a job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
         try:
-            image = read_image(job.photo)
+            photo = read_photo(job.photo)
             photo_hash = hashlib.sha256(job.photo.read_bytes()).hexdigest()
         except (ImageError, OSError) as error:
             return self._fail(str(error))
+        for note in photo.notes:
+            self.report(f"note: {job.photo.name}: {note}")
+        image = photo.preview()
         found = self._find_masks(job, image)
         if self.settings.size is not None:
             image = image.resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
+            photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
         record = self._record(job, image, found, photo_hash)
         if self.overwrite or not self._path(job, 0).exists():
-            return _Loaded(job, image, found, record)
+            return _Loaded(job, photo, image, found, record)
         if self._was_made_by(job, record):
             self.summary.kept += 1
             self._add_row(job, image, [read_image(self._path(job, k)) for k in range(self.settings.kept)])
@@ -207,13 +218,14 @@ class FolderRun:
 
     def _colorize(self, batch: list[_Loaded]) -> None:
         settings = self.settings
-        results: list[list[Image.Image]] = [[] for _ in batch]
+        results: list[list[np.ndarray]] = [[] for _ in batch]
+        luminances = [item.photo.luminance() for item in batch]
         started = time.perf_counter()
         for k in range(settings.samples):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
-                images = self.pipeline(
-                    [item.image for item in batch],
+                pictures = self.pipeline(
+                    luminances,
                     [item.job.caption for item in batch],
                     [item.instances for item in batch],
                     num_inference_steps=settings.steps,
@@ -222,18 +234,20 @@ class FolderRun:
                     refinement=settings.refinement,
                     output_luminance=settings.output_luminance,
                     luminance_guidance=settings.luminance_guidance,
+                    output_type="decoded",
                 ).images
             if k == 0:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
                     self.report(f"note: {message}")
-            for own, image in zip(results, images, strict=True):
-                own.append(image)
+            for own, item, luminance, decoded in zip(results, batch, luminances, pictures, strict=True):
+                own.append(self._at_full_size(luminance, decoded, item.photo.depth))
         seconds = round((time.perf_counter() - started) / len(batch), 2)
-        for item, images in zip(batch, results, strict=True):
-            images, reports = self._judge(item, images)
+        for item, own in zip(batch, results, strict=True):
+            images = [Image.fromarray(to_8_bit(values)) for values in own]
+            order, reports = self._judge(item, images)
             try:
-                for k, image in enumerate(images):
-                    write_image(self._path(item.job, k), image)
+                for k, chosen in enumerate(order):
+                    write_photo(self._path(item.job, k), own[chosen], item.photo)
                 record = item.record | {"seconds": seconds, "instances": reports}
                 record = json.dumps(record, indent=2, ensure_ascii=False)
                 write_bytes(self._record_path(item.job), record.encode())
@@ -241,18 +255,26 @@ class FolderRun:
                 self._fail(f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
                 continue
             self.summary.written += 1
-            self._add_row(item.job, item.image, images, reports)
+            self._add_row(item.job, item.image, [images[k] for k in order], reports)
 
-    def _judge(self, item: _Loaded, images: list[Image.Image]) -> tuple[list[Image.Image], list[list[dict]]]:
-        """The results to keep, and for each what its masked objects were asked to be and are."""
+    def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, depth: int) -> np.ndarray:
+        """The result (H, W, 3) in the photo's depth."""
+        if self.settings.output_luminance == "decoded":
+            size = tuple(luminance.shape[-2:])
+            return quantized(F.interpolate(decoded[None], size, mode="bicubic", antialias=True)[0], depth)
+        parts = recolored_strips(luminance[None], decoded[None])
+        return np.concatenate([quantized(rgb[0], depth) for _, rgb in parts])
+
+    def _judge(self, item: _Loaded, images: list[Image.Image]) -> tuple[list[int], list[list[dict]]]:
+        """Which results to keep, and for each what its masked objects were asked to be and are."""
         if item.instances is None:
-            return images[: self.settings.kept], [[] for _ in images[: self.settings.kept]]
+            return list(range(self.settings.kept)), [[] for _ in range(self.settings.kept)]
         reports = [instance_report(image, item.instances) for image in images]
         order = list(range(len(images)))
         if self.settings.pick == "adherence":
             order = sorted(order, key=lambda k: -adherent_share(reports[k]))  # of equals the first
         order = order[: self.settings.kept]
-        return [images[k] for k in order], [reports[k] for k in order]
+        return order, [reports[k] for k in order]
 
     def _record(self, job: Job, image: Image.Image, found: FoundMasks | None, photo_hash: str) -> dict:
         """Everything needed to repeat a result."""
@@ -294,7 +316,8 @@ class FolderRun:
         return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in decisive)
 
     def _path(self, job: Job, sample: int) -> Path:
-        return self.output / (f"{job.name}.png" if self.settings.kept == 1 else f"{job.name}_{sample}.png")
+        suffix = self.suffix or (".tif" if job.photo.suffix.lower() in (".tif", ".tiff") else ".png")
+        return self.output / (f"{job.name}{suffix}" if self.settings.kept == 1 else f"{job.name}_{sample}{suffix}")
 
     def _record_path(self, job: Job) -> Path:
         return self.output / f"{job.name}.json"

@@ -39,7 +39,7 @@ OUTPUT_LUMINANCE = ("input", "decoded")
 
 @dataclass
 class LCADPipelineOutput(BaseOutput):
-    """`images`: PIL images of the photos' own sizes, or with `output_type="pt"` tensors (3, H, W) in [0, 1]."""
+    """`images`: PIL images of the photos' own sizes, or tensors (3, H, W) in [0, 1]; see `output_type`."""
 
     images: list
 
@@ -129,8 +129,8 @@ class LCADPipeline(DiffusionPipeline):
         """Colorize photos.
 
         Args:
-            image: a photo or a list, PIL or (3, H, W) in [0, 1]; colours are ignored, only the luminance is
-                used. Photos of one call must come to the same `model_size`.
+            image: a photo or a list: PIL, (3, H, W) in [0, 1], or its L (1, H, W) in [0, 100]; colours are
+                ignored, only the luminance is used. Photos of one call must come to the same `model_size`.
             caption: one for each photo; None or "": "a colorful image".
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
@@ -143,7 +143,8 @@ class LCADPipeline(DiffusionPipeline):
             output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
             luminance_guidance: decode with the luminance features; False: as the plain autoencoder does (W/o LIC).
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
-            output_type: `pil` or `pt`.
+            output_type: `pil`, `pt`, or `decoded`: the decoded pictures (3, h, w) at the model's size, whose
+                chroma `lcad.upsampling.recolored_strips` brings to a large photo.
 
         Raises:
             ValueError: arguments that do not fit together.
@@ -166,7 +167,9 @@ class LCADPipeline(DiffusionPipeline):
         (size,) = sizes
 
         device, dtype = self._execution_device, self.unet.dtype
-        luminances = [rgb_to_luminance(photo.float().cpu()) for photo in photos]  # (1, H, W) each
+        luminances = [
+            photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos
+        ]  # (1, H, W) each
         features = self.luminance_features(luminances, size)
 
         latent_size = tuple(side // latent_stride(self.vae) for side in size)
@@ -183,12 +186,14 @@ class LCADPipeline(DiffusionPipeline):
         )  # fmt: skip
         guides = features if luminance_guidance else None
         decoded = (guided_decode(self.vae, z, guides).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
-        if output_luminance == "decoded":
+        if output_type == "decoded":
+            results = list(decoded)
+        elif output_luminance == "decoded":
             results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
         else:
             results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
         self.maybe_free_model_hooks()
-        return LCADPipelineOutput(images=results if output_type == "pt" else [to_image(rgb) for rgb in results])
+        return LCADPipelineOutput(images=[to_image(rgb) for rgb in results] if output_type == "pil" else results)
 
     @torch.no_grad()
     def luminance_features(self, luminances: list[Tensor], size: tuple[int, int]) -> list[Tensor]:

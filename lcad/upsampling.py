@@ -3,6 +3,8 @@
 Shapes: chroma (B, 2, h, w) in Lab units; small (B, 1, h, w) and large (B, 1, H, W) L of the same photo, in [0, 100].
 """
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,20 +15,22 @@ RADIUS = 1  # of the neighbourhoods, in pixels of the small size
 GUIDED_EPS = 64.0  # variance of L below which chroma does not follow L
 RANGE_SIGMA = 8.0  # difference of L that the bilateral takes for an edge
 SPACE_SIGMA = 0.5  # of the bilateral, in pixels of the small size
+STRIP = 1 << 20  # large pixels that are worked on at once
+ALL = slice(None)
 
 
-def bicubic(chroma: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Bicubic, without a look at the luminance -> (B, 2, H, W)."""
-    return _resize(chroma, large)
+def bilinear(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
+    """Bilinear, without a look at the luminance -> (B, 2, rows, W)."""
+    return _enlarge(chroma, large, rows, "bilinear")
 
 
-def bilinear(chroma: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Bilinear, without a look at the luminance -> (B, 2, H, W)."""
-    return _resize(chroma, large, "bilinear")
+def bicubic(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
+    """Bicubic, without a look at the luminance -> (B, 2, rows, W)."""
+    return _enlarge(chroma, large, rows)
 
 
-def guided(chroma: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Bicubic, and what L has lost at the small size times the guided filter's slope -> (B, 2, H, W).
+def guided(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
+    """Bicubic, and what L has lost at the small size times the guided filter's slope -> (B, 2, rows, W).
 
     The slope of chroma over L in each neighbourhood is the guided filter's, found at the small size (He and Sun, Fast
     Guided Filter, 2015). The filter itself would blur what the small size does resolve; so it adds the details alone.
@@ -37,20 +41,21 @@ def guided(chroma: Tensor, small: Tensor, large: Tensor) -> Tensor:
 
     variance = mean(small * small) - mean(small) ** 2
     slope = mean((mean(small * chroma) - mean(small) * mean(chroma)) / (variance + GUIDED_EPS))
-    return _resize(chroma, large) + _resize(slope, large, "bilinear") * (large - _resize(small, large))
+    details = large[..., rows, :] - _enlarge(small, large, rows)
+    return _enlarge(chroma, large, rows) + _enlarge(slope, large, rows, "bilinear") * details
 
 
-def bilateral(chroma: Tensor, small: Tensor, large: Tensor) -> Tensor:
-    """Joint bilateral -> (B, 2, H, W): small pixels weighed by distance and likeness of L (Kopf et al. 2007)."""
-    (rows, columns), (height, width) = small.shape[-2:], large.shape[-2:]
-    y = (torch.arange(height, device=large.device) + 0.5) * rows / height - 0.5  # centres, in small pixels
-    x = (torch.arange(width, device=large.device) + 0.5) * columns / width - 0.5
+def bilateral(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
+    """Joint bilateral -> (B, 2, rows, W): small pixels weighed by distance and likeness of L (Kopf et al. 2007)."""
+    y, x = _centres(small, large)
+    y, large = y[rows], large[..., rows, :]
+    last_row, last_column = (side - 1 for side in small.shape[-2:])
     total, weights = 0, 0
     for dy in range(-RADIUS, RADIUS + 1):
         for dx in range(-RADIUS, RADIUS + 1):
             row, column = (y.round() + dy).long(), (x.round() + dx).long()
             distance = ((row - y)[:, None] ** 2 + (column - x) ** 2) / (2 * SPACE_SIGMA**2)
-            row, column = row.clamp(0, rows - 1)[:, None], column.clamp(0, columns - 1)
+            row, column = row.clamp(0, last_row)[:, None], column.clamp(0, last_column)
             unlike = (small[..., row, column] - large) ** 2 / (2 * RANGE_SIGMA**2)
             weight = torch.exp(-distance) * (torch.exp(-unlike) + 1e-4)
             total, weights = total + weight * chroma[..., row, column], weights + weight
@@ -67,15 +72,45 @@ def recolor(luminance: Tensor, decoded: Tensor) -> Tensor:
     Returns:
         sRGB (B, 3, H, W) in [0, 1]; colours that cannot be shown lose chroma, not lightness.
     """
+    return torch.cat([part for _, part in recolored_strips(luminance, decoded)], dim=-2)
+
+
+def recolored_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """`recolor` in strips of rows, so that a very large photo needs little memory -> rows, sRGB (B, 3, rows, W)."""
     chroma = rgb_to_lab(decoded)[:, 1:]
-    if chroma.shape[-2:] != luminance.shape[-2:]:
-        small = F.interpolate(luminance, chroma.shape[-2:], mode="bicubic", align_corners=False, antialias=True)
-        chroma = guided(chroma, small, luminance)
-    return lab_to_rgb(reduce_to_gamut(torch.cat([luminance, chroma], dim=1)))
+    same_size = chroma.shape[-2:] == luminance.shape[-2:]
+    small = luminance if same_size else shrink(luminance, chroma.shape[-2:])
+    for rows in strips(*luminance.shape[-2:]):
+        part = chroma[..., rows, :] if same_size else guided(chroma, small, luminance, rows)
+        yield rows, lab_to_rgb(reduce_to_gamut(torch.cat([luminance[..., rows, :], part], dim=1)))
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Rows in parts of about `STRIP` pixels."""
+    step = max(1, STRIP // width)
+    return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) -> (B, C, *size), antialiased."""
+    return F.interpolate(image, tuple(size), mode="bicubic", align_corners=False, antialias=True)
 
 
 METHODS = {"bilinear": bilinear, "bicubic": bicubic, "bilateral": bilateral, "guided": guided}
 
 
-def _resize(image: Tensor, like: Tensor, mode: str = "bicubic") -> Tensor:
-    return F.interpolate(image, like.shape[-2:], mode=mode, align_corners=False)
+def _centres(small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
+    """The centres (y, x) of the large pixels, in small pixels."""
+    return tuple(
+        (torch.arange(many, device=large.device) + 0.5) * few / many - 0.5
+        for few, many in zip(small.shape[-2:], large.shape[-2:], strict=True)
+    )
+
+
+def _enlarge(image: Tensor, like: Tensor, rows: slice, mode: str = "bicubic") -> Tensor:
+    """(B, C, h, w) -> the rows of it at the size of `like`, as `torch.nn.functional.interpolate` makes them."""
+    y, x = _centres(image, like)
+    grid = torch.stack(
+        torch.meshgrid((2 * x + 1) / image.shape[-1] - 1, (2 * y[rows] + 1) / image.shape[-2] - 1, indexing="xy"), -1
+    )
+    return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), mode, "border", align_corners=False)

@@ -6,6 +6,8 @@ Shapes: images are PIL at the border, tensors inside: (3, H, W) float32 in [0, 1
 import io
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,29 +33,47 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     Raises:
         ImageError: missing, empty, unreadable, truncated or larger than `MAX_PIXELS`.
     """
-    path = Path(path)
+    with checked_image(Path(path)) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def decode_image(file: BinaryIO, name: str) -> Image.Image:
+    """As `read_image`, of an open file; `name` is what errors call it."""
+    with _checked(file, name) as image:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def checked_image(path: Path) -> Iterator[Image.Image]:
+    """An opened image whose pixels are not read yet; whatever is wrong with it, then or within, is an ImageError."""
     if not path.is_file():
         raise ImageError(f"{path}: no such image file")
     if path.stat().st_size == 0:
         raise ImageError(f"{path}: the file is empty (0 bytes); copy it again from its source")
-    return decode_image(path, str(path))
+    # an open file: given a path, Pillow 13 maps uncompressed TIFFs into memory and garbles those stored on their side
+    with _checked(path, str(path)) as image:
+        yield image
 
 
-def decode_image(file: Path | BinaryIO, name: str) -> Image.Image:
-    """As `read_image`, of an open file too; `name` is what errors call it."""
+@contextmanager
+def _checked(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     try:
-        with Image.open(file) as image:
+        with ExitStack() as stack:
+            if isinstance(file, Path):
+                file = stack.enter_context(file.open("rb"))
+            image = stack.enter_context(Image.open(file))
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{name}: {image.width}x{image.height} pixels, at most {MAX_PIXELS:,} are read")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield image
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too large; at most {MAX_PIXELS:,} pixels are read") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
         raise ImageError(f"{name}: damaged or truncated image ({error}); copy it again from its source") from error
 
 

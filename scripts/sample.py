@@ -63,6 +63,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="caption levels, side by side on the contact sheet: complete (as given), partial, scarce",
     )
     add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add(
+        "--format",
+        choices=["png", "tif", "jpg", "webp", "bmp"],
+        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
+    )
     add("--steps", type=int, default=50, help="sampling steps (default: 50)")
     add("--scheduler", default="ddim", choices=list(SCHEDULERS))
     add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
@@ -135,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         find_masks = build_finder(args.masks, pipeline, args.mask_folder, args.label_names, options)
     runner = FolderRun(
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
-        args.save_masks,
+        args.save_masks, args.format and f".{args.format}",
     )  # fmt: skip
     runner.summary.problems += [f"captions name {name!r}, which is not in {photos[0].parent}" for name in absent]
     summary = runner.run(
