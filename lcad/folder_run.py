@@ -92,10 +92,18 @@ class _Loaded:
         return None if self.found is None else self.found.instances
 
 
-def list_jobs(photos: list[Path], captions: dict[str, list[str]], levels: tuple[str, ...] = ("complete",)) -> list[Job]:
-    """Photos with their first caption, at each of the caption levels.
+def list_jobs(
+    photos: list[Path],
+    captions: dict[str, list[str]],
+    levels: tuple[str, ...] = ("complete",),
+    folder: Path = Path(),
+) -> list[Job]:
+    """Photos of one folder with their first caption, at each of the caption levels.
 
     Results are named after the photo's stem, or its whole name where that clashes; of several levels, with the level.
+
+    Args:
+        folder: of the results, below the output folder.
     """
     stems = [photo.stem for photo in photos] + [CONTACT_SHEET]
     jobs = []
@@ -104,7 +112,7 @@ def list_jobs(photos: list[Path], captions: dict[str, list[str]], levels: tuple[
         name = photo.stem if stems.count(photo.stem) == 1 else photo.name
         for level in levels:
             own_name = name if len(levels) == 1 else f"{name}_{level}"
-            jobs.append(Job(photo, caption_at_level(caption, level), own_name, level))
+            jobs.append(Job(photo, caption_at_level(caption, level), str(folder / own_name), level))
     return jobs
 
 

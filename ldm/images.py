@@ -111,6 +111,23 @@ def list_images(source: str | os.PathLike) -> list[Path]:
     return found
 
 
+def folders_of_images(root: Path, left_out: Path) -> list[Path]:
+    """`root` and the folders below it that hold images, sorted; without hidden ones, links and `left_out`.
+
+    Raises:
+        FileNotFoundError: no image anywhere.
+    """
+    found = []
+    for place, names, files in os.walk(root):
+        folder = Path(place)
+        names[:] = [n for n in names if not n.startswith(".") and (folder / n).resolve() != left_out.resolve()]
+        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
+            found.append(folder)
+    if not found:
+        raise FileNotFoundError(f"{root}: no images in this folder or below; they may be {', '.join(IMAGE_SUFFIXES)}")
+    return sorted(found)
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """PIL RGB -> (3, H, W) float32 in [0, 1]."""
     array = np.asarray(image.convert("RGB"))

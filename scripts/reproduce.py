@@ -57,7 +57,7 @@ class Log:
 
 def run(args: argparse.Namespace) -> int:
     work, log = args.work, Log()
-    held_out, one_kind = work / "scenes", work / "scenes_one_kind"
+    held_out, one_kind, tuning = work / "scenes", work / "scenes_one_kind", work / "scenes_tuning"
     ablations = ["--model", args.model, "--without-slr", args.without_slr, "--ablations", "--table", 1]
     ablations += ["--lpips", *args.lpips] if args.lpips else []
     baselines = ["--baselines", "grey", "mean_chroma", "round_trip"]
@@ -87,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
     alike = ["--model", args.model, "--scenes", one_kind, "--level", "complete_plain"]
     log.write(log.run("steer.py", *alike))
     log.write(log.run("steer.py", *alike, "--masks", "files"))
-    sweep = ["--model", args.model, "--scenes", one_kind, "--output", args.output]
-    log.run("sweep_refinement.py", *sweep)
+    log.write("", "Strength, mode and range of steps, tuned on scenes of their own:")
+    log.run("render_scenes.py", "--output", tuning, "--number", 100, "--seed", 4, "--kinds", "same")
+    log.write(log.run("sweep_refinement.py", "--model", args.model, "--scenes", tuning, "--output", args.output))
     log.write("![Adherence and PSNR against strength, mode and range of steps](refinement.png)")
 
     log.write("", f"In all {log.seconds / 60:.0f} min on {platform.machine()}, {args.model}.", "")
@@ -120,7 +121,7 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--without-slr", required=True, help="as configs/mini_latent_without_slr.yaml trains")
+    parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
     parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
     parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")

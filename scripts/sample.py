@@ -4,6 +4,7 @@
     python scripts/sample.py                                     # the bundled examples with the bundled mini model
     python scripts/sample.py --input photo.jpg --caption "a woman in a red coat"
     python scripts/sample.py --input my_photos/ --captions my_photos/captions.json --output coloured/
+    python scripts/sample.py --input archive/ --recursive --output coloured/       # photos in folders below, too
     python scripts/sample.py --input cups/ --masks auto --show-masks               # masks from the caption's words
     python scripts/sample.py --input cups/ --mask-folder masks/ --model checkpoints/lcad
     python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
@@ -38,6 +39,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--input", type=Path, help="a photo or a folder of photos (default: the bundled examples)")
     add("--captions", type=Path, help="caption file (default: looked for beside the photos, see data/README.md)")
     add("--caption", help="one caption for all photos")
+    add("--recursive", action="store_true", help="also the photos in folders below; results lie in the same folders")
     add(
         "--masks",
         choices=SOURCES,
@@ -92,36 +94,53 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0)):
         if getattr(args, name) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
+    if args.recursive and (args.mask_folder or args.save_masks):
+        parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
     return args
+
+
+def find_jobs(args: argparse.Namespace) -> tuple[list, list[str]]:
+    """The photos to colorize with their captions, and a line for each caption whose photo is not there."""
+    from lcad.captions import read_captions
+    from lcad.folder_run import list_jobs
+    from ldm.images import folders_of_images, list_images
+
+    jobs, absent = [], []
+    for folder in folders_of_images(args.input, args.output) if args.recursive else [args.input]:
+        photos = list_images(folder)
+        captions = read_captions(photos[0].parent, args.captions)
+        if folder.is_dir() and not (args.recursive and args.captions):  # one caption file may be for several folders
+            gone = sorted(captions.keys() - {photo.name for photo in photos})
+            absent += [f"captions name {name!r}, which is not in {folder}" for name in gone]
+        if args.caption is not None:
+            captions = {photo.name: [args.caption] for photo in photos}
+        below = folder.relative_to(args.input) if args.recursive else Path()
+        jobs += list_jobs(photos, captions, args.levels, below)
+    return jobs, absent
 
 
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from lcad.attention_refinement import Refinement
-    from lcad.captions import read_captions
     from lcad.contact_sheet import contact_sheet
-    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, list_jobs
+    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings
     from lcad.masks.candidates import ProviderOptions
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
-    from ldm.images import list_images, write_image
+    from ldm.images import write_image
     from ldm.schedulers import build_scheduler
 
     if args.input is None:
         args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
     if args.mask_folder is not None and args.masks is None:
         args.masks = "files"
-    photos = list_images(args.input)
-    captions = read_captions(photos[0].parent, args.captions)
-    absent = sorted(captions.keys() - {p.name for p in photos}) if args.input.is_dir() else []
-    if args.caption is not None:
-        captions = {photo.name: [args.caption] for photo in photos}
+    jobs, absent = find_jobs(args)
 
     device = choose_device(args.device)
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
     pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
-    pipeline.set_progress_bar_config(leave=False, disable=len(photos) > args.batch_size)
+    pipeline.set_progress_bar_config(leave=False, disable=len(jobs) > args.batch_size)
 
     strength = {} if args.strength is None else {"strength": args.strength}
     settings = Settings(
@@ -142,10 +161,8 @@ def run(args: argparse.Namespace) -> int:
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
         args.save_masks, args.format and f".{args.format}",
     )  # fmt: skip
-    runner.summary.problems += [f"captions name {name!r}, which is not in {photos[0].parent}" for name in absent]
-    summary = runner.run(
-        list_jobs(photos, captions, args.levels), args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch")
-    )
+    runner.summary.problems += absent
+    summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
 
     if summary.rows:
         write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows))

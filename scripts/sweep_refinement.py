@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tune instance-aware sampling: colour adherence in rendered scenes against strength, mode and range of steps.
 
-python scripts/render_scenes.py --output data/scenes_one_kind --number 150 --seed 2 --kinds same
-python scripts/sweep_refinement.py --model checkpoints/mini --scenes data/scenes_one_kind --output docs/
+python scripts/render_scenes.py --output data/scenes_tuning --number 100 --seed 4 --kinds same
+python scripts/sweep_refinement.py --model checkpoints/mini --scenes data/scenes_tuning --output docs/
 
 The scenes' captions come without position words ("the red cup, the blue cup"), so that masks alone can tell which is
 which. Writes refinement.csv (a row for each setting) and refinement.png (the curves).
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lcad.command_line import reporting
 
-STRENGTHS = (0.0, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0)  # 0: no refinement
+STRENGTHS = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)  # 0: no refinement
 RANGES = ((0.0, 0.1), (0.0, 0.25), (0.0, 0.5), (0.25, 1.0), (0.5, 1.0))
 
 
@@ -22,7 +22,7 @@ def settings() -> list:
     from lcad.attention_refinement import MODES, Refinement
 
     whole = [Refinement(strength, mode=mode) for mode in MODES for strength in STRENGTHS]
-    return whole + [Refinement(strength, start=start, end=end) for strength in (5.0, 20.0) for start, end in RANGES]
+    return whole + [Refinement(strength, start=start, end=end) for strength in (10.0, 20.0) for start, end in RANGES]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
         write_rows(args.output / "refinement.csv", scored)
     draw(scored, args.output / "refinement.png")
     best = max(scored, key=lambda row: (row["adherent"], row["psnr"]))
-    print(f"best: {best}; wrote {args.output / 'refinement.csv'} and refinement.png")
+    print(
+        "Best: "
+        + ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.items()
+        )
+    )
     return 0
 
 

@@ -210,3 +210,36 @@ def test_captions_and_models_without_masks(run, photo_folder, capsys):
     ):
         status, err = run(*photo, *given)
         assert status == 2 and message in err, err
+
+
+def test_folders_below_are_mirrored(run, photo_folder, tmp_path):
+    """Each folder with its own captions; what is in the output folder, hidden or linked is passed by."""
+    root, output = tmp_path / "archive", tmp_path / "archive" / "coloured"
+    for file in ("a.png", "1901/may/a.png", "1902/b.jpg", ".trash/c.png", "coloured/d.png"):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        random_photo(len(file)).save(root / file)
+    (root / "1902" / "captions.json").write_text('{"b.jpg": "a red cup", "gone.jpg": "a cup"}')
+    (root / "link").symlink_to(photo_folder / "images")
+    status, err = run("--input", root, "--recursive", output=output)
+    assert status == 1 and "captions name 'gone.jpg', which is not in" in err and "1902" in err
+    made = {str(path.relative_to(output)) for path in output.rglob("*.json")}
+    assert made == {"a.json", "1901/may/a.json", "1902/b.json"}
+    assert json.loads((output / "1902" / "b.json").read_text())["caption"] == "a red cup"
+    assert (output / "1901" / "may" / "a.png").is_file()
+    with pytest.raises(SystemExit):
+        run("--input", root, "--recursive", "--save-masks")
+
+
+def test_16_bit_photos_stay_so(run, tmp_path):
+    import tifffile
+
+    from lcad.photo_files import read_photo
+
+    values = np.linspace(0, 65535, 40 * 48).reshape(40, 48).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "scan.tif", values, photometric="minisblack")
+    assert run("--input", tmp_path / "scan.tif")[0] == 0
+    result = read_photo(run.out / "scan.tif")
+    assert result.depth == 16
+    assert (result.luminance() - read_photo(tmp_path / "scan.tif").luminance()).abs().max() < 0.002
+    assert run("--input", tmp_path / "scan.tif", "--format", "jpg")[0] == 0
+    assert read_image(run.out / "scan.jpg").size == (48, 40)
