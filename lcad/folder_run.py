@@ -26,6 +26,7 @@ from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
 from lcad.photo_files import Photo, quantized, read_photo, to_8_bit, write_photo
 from lcad.pipeline import LCADPipeline
+from lcad.run_records import pixel_hash
 from lcad.upsampling import recolored_strips
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
@@ -122,7 +123,7 @@ class FolderRun:
     A photo that cannot be done is reported and the others go on. A result that exists is kept if its record
     says it was made from the same photo with the same settings, and is never overwritten unless asked.
     A result is lossless and has its photo's depth, profile and EXIF: TIFF for TIFF and PNG for all else, unless
-    `suffix`, one of `lcad.photo_files.FORMATS`, says otherwise.
+    `suffix`, one of `lcad.photo_files.FORMATS`, says otherwise. `log` is told of each photo, see `lcad.run_records`.
     """
 
     def __init__(
@@ -137,10 +138,11 @@ class FolderRun:
         show_masks: bool = False,
         keep_masks: bool = False,
         suffix: str | None = None,
+        log: Callable[[dict], None] = lambda line: None,
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.model, self.overwrite, self.report = find_masks, model, overwrite, report
-        self.show_masks, self.keep_masks, self.suffix = show_masks, keep_masks, suffix
+        self.show_masks, self.keep_masks, self.suffix, self.log = show_masks, keep_masks, suffix, log
         self.summary = Summary()
         self._row_of: dict[Path, Row] = {}
 
@@ -175,7 +177,7 @@ class FolderRun:
             photo = read_photo(job.photo)
             photo_hash = hashlib.sha256(job.photo.read_bytes()).hexdigest()
         except (ImageError, OSError) as error:
-            return self._fail(str(error))
+            return self._fail(job, str(error))
         for note in photo.notes:
             self.report(f"note: {job.photo.name}: {note}")
         image = photo.preview()
@@ -189,10 +191,12 @@ class FolderRun:
             return _Loaded(job, photo, image, found, record)
         if self._was_made_by(job, record):
             self.summary.kept += 1
+            self.log({"name": job.name, "outcome": "kept"})
             self._add_row(job, image, [read_image(self._path(job, k)) for k in range(self.settings.kept)])
             return None
         return self._fail(
-            f"{self._path(job, 0)}: exists already and was made differently; choose another --output or --overwrite"
+            job,
+            f"{self._path(job, 0)}: exists already and was made differently; choose another --output or --overwrite",
         )
 
     def _find_masks(self, job: Job, image: Image.Image) -> FoundMasks | None:
@@ -257,10 +261,12 @@ class FolderRun:
                 for k, chosen in enumerate(order):
                     write_photo(self._path(item.job, k), own[chosen], item.photo)
                 record = item.record | {"seconds": seconds, "instances": reports}
-                record = json.dumps(record, indent=2, ensure_ascii=False)
-                write_bytes(self._record_path(item.job), record.encode())
+                text = json.dumps(record, indent=2, ensure_ascii=False)
+                write_bytes(self._record_path(item.job), text.encode())
+                pixels = [pixel_hash(own[chosen]) for chosen in order]
+                self.log({"name": item.job.name, "outcome": "written", "pixels": pixels} | record)
             except OSError as error:
-                self._fail(f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
+                self._fail(item.job, f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
                 continue
             self.summary.written += 1
             self._add_row(item.job, item.image, [images[k] for k in order], reports)
@@ -358,8 +364,9 @@ class FolderRun:
     def _problem(self, message: str) -> None:
         self.summary.problems.append(" ".join(message.split()))
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, job: Job, message: str) -> None:
         self.summary.failed += 1
+        self.log({"name": job.name, "outcome": "failed", "problem": message})
         self._problem(message)
 
 

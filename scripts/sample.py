@@ -9,7 +9,8 @@
     python scripts/sample.py --input cups/ --mask-folder masks/ --model checkpoints/lcad
     python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
-Results, a JSON record beside each, and contact_sheet.png are written to the output folder.
+Results, a JSON record beside each, contact_sheet.png and run.jsonl are written to the output folder; --repeat run.jsonl
+makes the same again.
 Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
 """
 
@@ -89,8 +90,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="instance-aware sampling, where there are masks",
     )
     add("--strength", type=float, help="strength of instance-aware sampling")
+    add("--repeat", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     args = parser.parse_args(argv)
+    args.command = sys.argv[1:] if argv is None else list(argv)
     for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0)):
         if getattr(args, name) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
@@ -128,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
     from lcad.masks.candidates import ProviderOptions
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
+    from lcad.run_records import RUN_RECORD, RunRecord
     from ldm.images import write_image
     from ldm.schedulers import build_scheduler
 
@@ -153,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
         args.output_luminance,
         None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
     )
+    args.output.mkdir(parents=True, exist_ok=True)
     find_masks = None
     if args.masks is not None:
         options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
@@ -161,6 +166,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
         args.save_masks, args.format and f".{args.format}",
     )  # fmt: skip
+    runner.log = RunRecord(args.output / RUN_RECORD, args.command, runner.model_hash).write
     runner.summary.problems += absent
     summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
 
@@ -174,9 +180,25 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.problems else 0
 
 
+def repeat(record: Path, output: Path) -> int:
+    """Run the command of a record again, into another folder, and compare the pixels."""
+    from lcad.run_records import RUN_RECORD, differences, read_record
+
+    before = read_record(record)
+    if (output / RUN_RECORD).exists():
+        raise ValueError(f"{output}: holds a run already; repeat into another --output")
+    command = [part for part in before.command if part != "--overwrite"]
+    status = run(parse([*command, "--output", str(output)]))
+    same, different = differences(before, read_record(output / RUN_RECORD))
+    print(f"{same} of {same + len(different)} photos have the same pixels as in {record}")
+    for line in different:
+        print(f"problem: {line}", file=sys.stderr)
+    return 1 if different else status
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    return reporting(lambda: run(args))
+    return reporting(lambda: run(args) if args.repeat is None else repeat(args.repeat, args.output))
 
 
 if __name__ == "__main__":

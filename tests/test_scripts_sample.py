@@ -243,3 +243,32 @@ def test_16_bit_photos_stay_so(run, tmp_path):
     assert (result.luminance() - read_photo(tmp_path / "scan.tif").luminance()).abs().max() < 0.002
     assert run("--input", tmp_path / "scan.tif", "--format", "jpg")[0] == 0
     assert read_image(run.out / "scan.jpg").size == (48, 40)
+
+
+def test_a_run_is_repeated_from_its_record(run, photo_folder, tmp_path):
+    """The same pixels; a torn last line does no harm, and a photo that has changed is named."""
+    (photo_folder / "images" / "bad.png").write_bytes(b"no image")
+    assert run("--input", photo_folder / "images", "--seed", 5, "--caption", "a red cup")[0] == 1
+    record = run.out / "run.jsonl"
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert lines[0]["command"][-1] == "a red cup"
+    outcomes = {line["name"]: line["outcome"] for line in lines[1:]}
+    assert outcomes == {f"p{i}": "written" for i in range(8)} | {"bad": "failed"}
+    with record.open("a") as file:
+        file.write('{"name": "p0", "outco')
+    (photo_folder / "images" / "bad.png").unlink()
+    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "p3.png").read_bytes() == (run.out / "p3.png").read_bytes()
+    random_photo(99).save(photo_folder / "images" / "p3.png")
+    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "third")]) == 1
+    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "third")]) == 2  # in use
+    assert run("--input", photo_folder / "images", "--seed", 5, "--caption", "a red cup")[0] == 1  # p3 is another now
+    outcomes = [json.loads(line) for line in record.read_text().splitlines() if line.endswith("}")][-8:]
+    assert sorted(line["outcome"] for line in outcomes) == ["failed"] + ["kept"] * 7
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1, 2]", b'{"command": "rm"}'])
+def test_what_is_no_record_of_a_run(content, run, tmp_path, capsys):
+    (tmp_path / "run.jsonl").write_bytes(content)
+    assert sample.main(["--repeat", str(tmp_path / "run.jsonl"), "--output", str(tmp_path / "again")]) == 2
+    assert "run.jsonl" in capsys.readouterr().err
