@@ -31,6 +31,7 @@ from lcad.upsampling import recolored_strips
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+DECISIVE = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")  # of a record, for a result
 CONTACT_SHEET = "contact_sheet"  # a name that no result may have
 SHOWN_MASKS, SAVED_MASKS = "shown_masks", "masks"  # folders in the output folder
 SHEET_ROWS = 40  # photos on the contact sheet: a long run keeps no more pictures than these
@@ -154,6 +155,35 @@ class FolderRun:
                 self._colorize(loaded)
         return self.summary
 
+    def plan(self, jobs: list[Job]) -> Iterator[tuple[Job, str]]:
+        """What `run` would do with each job, without doing it: "new", "in the way" or "done" if a result is there.
+
+        "done" is said of a result from the same photo, caption, settings and model; masks are not looked for.
+        """
+        for job in jobs:
+            path = self._path(job, 0)
+            if self.overwrite or not path.exists():
+                yield job, "new"
+                continue
+            try:
+                old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
+                new = self._record(job, None, hashlib.sha256(job.photo.read_bytes()).hexdigest())
+            except (OSError, ValueError):
+                yield job, "in the way"
+                continue
+            same = all(old.get(key) == new[key] for key in DECISIVE if key != "masks_sha256")
+            yield job, "done" if same else "in the way"
+
+    def seconds_per_photo(self, job: Job) -> float:
+        """An estimate from two short runs over one photo, at a batch size of 1."""
+        seconds = []
+        for steps in (1, 3):
+            started = time.perf_counter()
+            self.pipeline(read_image(job.photo), job.caption, None, steps, self.settings.guidance)
+            seconds.append(time.perf_counter() - started)
+        step = max(0.0, (seconds[1] - seconds[0]) / 2)
+        return (seconds[1] + step * (self.settings.steps - 3)) * self.settings.samples
+
     def _batches(self, jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
         def model_size(job: Job) -> tuple[int, int]:
             try:
@@ -186,7 +216,7 @@ class FolderRun:
             image = image.resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
             photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
-        record = self._record(job, image, found, photo_hash)
+        record = self._record(job, found, photo_hash) | {"size": [image.width, image.height]}
         if self.overwrite or not self._path(job, 0).exists():
             return _Loaded(job, photo, image, found, record)
         if self._was_made_by(job, record):
@@ -290,7 +320,7 @@ class FolderRun:
         order = order[: self.settings.kept]
         return order, [reports[k] for k in order]
 
-    def _record(self, job: Job, image: Image.Image, found: FoundMasks | None, photo_hash: str) -> dict:
+    def _record(self, job: Job, found: FoundMasks | None, photo_hash: str) -> dict:
         """Everything needed to repeat a result."""
         settings = asdict(self.settings)
         used = [] if found is None else [phrase.text for phrase in found.instances.phrases]
@@ -298,7 +328,6 @@ class FolderRun:
         return {
             "photo": str(job.photo),
             "photo_sha256": photo_hash,
-            "size": [image.width, image.height],
             "caption": job.caption or SCARCE_CAPTION,
             "masked_phrases": used,
             "masks_sha256": None if masks is None else hashlib.sha256(masks).hexdigest(),
@@ -326,8 +355,7 @@ class FolderRun:
             old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        decisive = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")
-        return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in decisive)
+        return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in DECISIVE)
 
     def _path(self, job: Job, sample: int) -> Path:
         suffix = self.suffix or (".tif" if job.photo.suffix.lower() in (".tif", ".tiff") else ".png")

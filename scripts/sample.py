@@ -91,6 +91,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--strength", type=float, help="strength of instance-aware sampling")
     add("--repeat", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
+    add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     args = parser.parse_args(argv)
     args.command = sys.argv[1:] if argv is None else list(argv)
@@ -157,7 +158,6 @@ def run(args: argparse.Namespace) -> int:
         args.output_luminance,
         None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
     )
-    args.output.mkdir(parents=True, exist_ok=True)
     find_masks = None
     if args.masks is not None:
         options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
@@ -166,6 +166,9 @@ def run(args: argparse.Namespace) -> int:
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
         args.save_masks, args.format and f".{args.format}",
     )  # fmt: skip
+    if args.dry_run:
+        return show_plan(runner, jobs)
+    args.output.mkdir(parents=True, exist_ok=True)
     runner.log = RunRecord(args.output / RUN_RECORD, args.command, runner.model_hash).write
     runner.summary.problems += absent
     summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
@@ -178,6 +181,22 @@ def run(args: argparse.Namespace) -> int:
     for problem in summary.problems:
         print(f"problem: {problem}", file=sys.stderr)
     return 1 if summary.problems else 0
+
+
+def show_plan(runner, jobs: list) -> int:
+    """Say what would be done with each photo, and in about what time."""
+    from collections import Counter
+
+    counts, first = Counter(), None
+    for job, state in runner.plan(jobs):
+        counts[state] += 1
+        first = first or (job if state == "new" else None)
+        print(f"{state:>10}  {job.photo}  {job.caption or '(automatic)'}")
+    print(", ".join(f"{number} {state}" for state, number in counts.items()))
+    if first is not None:
+        minutes = counts["new"] * runner.seconds_per_photo(first) / 60
+        print(f"about {minutes:.1f} min without masks, by two short runs over {first.photo.name}")
+    return 0
 
 
 def repeat(record: Path, output: Path) -> int:

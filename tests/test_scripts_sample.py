@@ -272,3 +272,15 @@ def test_what_is_no_record_of_a_run(content, run, tmp_path, capsys):
     (tmp_path / "run.jsonl").write_bytes(content)
     assert sample.main(["--repeat", str(tmp_path / "run.jsonl"), "--output", str(tmp_path / "again")]) == 2
     assert "run.jsonl" in capsys.readouterr().err
+
+
+def test_dry_run_writes_nothing(run, photo_folder):
+    images = photo_folder / "images"
+    assert run("--input", images, "--dry-run")[0] == 0
+    assert not run.out.exists() and "8 new" in run.printed and "about 0." in run.printed
+    assert run("--input", images / "p1.png", "--captions", photo_folder / "captions.json")[0] == 0
+    assert run("--input", images / "p2.png", "--seed", 3)[0] == 0
+    before = sorted(run.out.iterdir())
+    assert run("--input", images, "--dry-run")[0] == 0
+    assert "6 new, 1 done, 1 in the way" in run.printed
+    assert sorted(run.out.iterdir()) == before
