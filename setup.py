@@ -37,7 +37,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff>=0.6", "tensorboard", "selenium>=4.15"],
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "tensorboard", "selenium>=4.15"],
         "tensorboard": ["tensorboard"],
     },
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 
@@ -84,8 +85,8 @@ def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]]
 def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
     if file.suffix.lower() == ".npy":
         try:
-            values = np.load(file, allow_pickle=False, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
+            values = open_memmap(file, "r")  # no pickles, nor archives
+        except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
             raise MaskError(f"{file}: not an array of numbers ({error})") from error
         if values.dtype.kind not in "biuf":
             raise MaskError(f"{file}: holds {values.dtype}, expected bool or numbers")
