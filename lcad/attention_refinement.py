@@ -34,7 +34,7 @@ class Refinement:
         start, end: the part of the sampling steps that is refined; 0 is pure noise, 1 the finished photo.
     """
 
-    strength: float = 10.0
+    strength: float = 20.0
     normalization: str = "element"
     mode: str = "one_pass"
     start: float = 0.0

@@ -217,7 +217,8 @@ class FolderRun:
             photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
         record = self._record(job, found, photo_hash) | {"size": [image.width, image.height]}
-        if self.overwrite or not self._path(job, 0).exists():
+        there = [self._path(job, k).exists() for k in range(self.settings.kept)]
+        if self.overwrite or not any(there) or (not all(there) and self._was_made_by(job, record)):
             return _Loaded(job, photo, image, found, record)
         if self._was_made_by(job, record):
             self.summary.kept += 1
@@ -287,12 +288,14 @@ class FolderRun:
         for item, own in zip(batch, results, strict=True):
             images = [Image.fromarray(to_8_bit(values)) for values in own]
             order, reports = self._judge(item, images)
+            record = item.record | {"seconds": seconds, "instances": reports}
             try:
+                # first the record: a run killed in between finds results missing, never one without its record
+                for k in range(len(order)):
+                    self._path(item.job, k).unlink(missing_ok=True)
+                write_bytes(self._record_path(item.job), json.dumps(record, indent=2, ensure_ascii=False).encode())
                 for k, chosen in enumerate(order):
                     write_photo(self._path(item.job, k), own[chosen], item.photo)
-                record = item.record | {"seconds": seconds, "instances": reports}
-                text = json.dumps(record, indent=2, ensure_ascii=False)
-                write_bytes(self._record_path(item.job), text.encode())
                 pixels = [pixel_hash(own[chosen]) for chosen in order]
                 self.log({"name": item.job.name, "outcome": "written", "pixels": pixels} | record)
             except OSError as error:
@@ -350,12 +353,11 @@ class FolderRun:
         return digest.hexdigest()
 
     def _was_made_by(self, job: Job, record: dict) -> bool:
-        paths = [self._path(job, k) for k in range(self.settings.kept)]
         try:
             old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return all(path.exists() for path in paths) and all(old.get(key) == record[key] for key in DECISIVE)
+        return all(old.get(key) == record[key] for key in DECISIVE)
 
     def _path(self, job: Job, sample: int) -> Path:
         suffix = self.suffix or (".tif" if job.photo.suffix.lower() in (".tif", ".tiff") else ".png")

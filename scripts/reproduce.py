@@ -89,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
     log.write(log.run("steer.py", *alike, "--masks", "files"))
     log.write("", "Strength, mode and range of steps, tuned on scenes of their own:")
     log.run("render_scenes.py", "--output", tuning, "--number", 100, "--seed", 4, "--kinds", "same")
-    log.write(log.run("sweep_refinement.py", "--model", args.model, "--scenes", tuning, "--output", args.output))
+    log.write(
+        log.run(
+            "sweep_refinement.py", "--model", args.model, "--scenes", tuning, "--number", 50, "--output", args.output
+        )
+    )
     log.write("![Adherence and PSNR against strength, mode and range of steps](refinement.png)")
 
     log.write("", f"In all {log.seconds / 60:.0f} min on {platform.machine()}, {args.model}.", "")
@@ -123,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
-    parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
+    parser.add_argument("--scenes", type=int, default=120, help="rendered scenes for the table")
     parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
     parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
     parser.add_argument("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")
