@@ -53,6 +53,7 @@ class Settings:
     refinement: Refinement | None = Refinement()
     luminance_guidance: bool = True
     size: int | None = None  # photos and masks are resized to size x size first
+    model_size: int | None = None  # the long side the model works at; None: its own size
 
     @property
     def kept(self) -> int:
@@ -179,7 +180,14 @@ class FolderRun:
         seconds = []
         for steps in (1, 3):
             started = time.perf_counter()
-            self.pipeline(read_image(job.photo), job.caption, None, steps, self.settings.guidance)
+            self.pipeline(
+                read_image(job.photo),
+                job.caption,
+                None,
+                steps,
+                self.settings.guidance,
+                long_side=self.settings.model_size,
+            )
             seconds.append(time.perf_counter() - started)
         step = max(0.0, (seconds[1] - seconds[0]) / 2)
         return (seconds[1] + step * (self.settings.steps - 3)) * self.settings.samples
@@ -192,7 +200,7 @@ class FolderRun:
                     # stored on its side; of a TIFF Pillow says the upright size
                     if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5:
                         width, height = height, width
-                return self.pipeline.model_size(height, width)
+                return self.pipeline.model_size(height, width, self.settings.model_size)
             except Exception:  # reported when the photo is read in full
                 return (0, 0)
 
@@ -278,6 +286,7 @@ class FolderRun:
                     output_luminance=settings.output_luminance,
                     luminance_guidance=settings.luminance_guidance,
                     output_type="decoded",
+                    long_side=self.settings.model_size,
                 ).images
             if k == 0:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):

@@ -24,9 +24,7 @@ from ldm.images import to_image
 from ldm.schedulers import build_training_schedule
 from ldm.text_encoder import encode_text, tokenize
 
-TRAINING_STRENGTH = (
-    10.0  # of refined attention: with it a phrase outweighs the 70 tokens of padding, with 5 it does not
-)
+TRAINING_STRENGTH = 10.0  # of refined attention: a phrase outweighs the 70 tokens of padding, with 5 it does not
 
 
 class LatentStage(pl.LightningModule):

@@ -105,10 +105,14 @@ class LCADPipeline(DiffusionPipeline):
         guidance = index.get("guidance_scale", 5.0)
         return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance)
 
-    def model_size(self, height: int, width: int) -> tuple[int, int]:
-        """The size (h, w) the model works at: about image_size^2 pixels in the photo's aspect, whole strides."""
+    def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
+        """The size (h, w) the model works at, in the photo's aspect and whole strides.
+
+        Args:
+            long_side: of that size; None: about image_size^2 pixels.
+        """
         stride = latent_stride(self.vae)
-        scale = self.config.image_size / (height * width) ** 0.5
+        scale = long_side / max(height, width) if long_side else self.config.image_size / (height * width) ** 0.5
         return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
 
     @torch.no_grad()
@@ -125,6 +129,7 @@ class LCADPipeline(DiffusionPipeline):
         luminance_guidance: bool = True,
         latents: Tensor | None = None,
         output_type: str = "pil",
+        long_side: int | None = None,
     ) -> LCADPipelineOutput:
         """Colorize photos.
 
@@ -145,6 +150,7 @@ class LCADPipeline(DiffusionPipeline):
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
             output_type: `pil`, `pt`, or `decoded`: the decoded pictures (3, h, w) at the model's size, whose
                 chroma `lcad.upsampling.recolored_strips` brings to a large photo.
+            long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
 
         Raises:
             ValueError: arguments that do not fit together.
@@ -161,7 +167,7 @@ class LCADPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
         if output_luminance not in OUTPUT_LUMINANCE:
             raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
-        sizes = {self.model_size(*photo.shape[-2:]) for photo in photos}
+        sizes = {self.model_size(*photo.shape[-2:], long_side) for photo in photos}
         if len(sizes) != 1:
             raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
         (size,) = sizes

@@ -82,6 +82,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--dtype", default="float32", choices=list(DTYPES))
     add("--batch-size", type=int, default=4)
+    add("--model-size", type=int, help="long side in pixels that the model works at (default: about its own size)")
     add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
     add(
         "--refinement",
@@ -95,8 +96,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     args = parser.parse_args(argv)
     args.command = sys.argv[1:] if argv is None else list(argv)
-    for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0)):
-        if getattr(args, name) < least:
+    for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0), ("model_size", 16)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
     if args.recursive and (args.mask_folder or args.save_masks):
         parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
@@ -157,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         args.pick,
         args.output_luminance,
         None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
+        model_size=args.model_size,
     )
     find_masks = None
     if args.masks is not None:

@@ -284,3 +284,14 @@ def test_dry_run_writes_nothing(run, photo_folder):
     assert run("--input", images, "--dry-run")[0] == 0
     assert "6 new, 1 done, 1 in the way" in run.printed
     assert sorted(run.out.iterdir()) == before
+
+
+def test_the_size_the_model_works_at(run, photo_folder, tiny_pipeline, capsys):
+    """Its long side, in the photo's aspect; results are of the photo's size all the same."""
+    assert tiny_pipeline.model_size(40, 48, long_side=96) == (80, 96)
+    photo = photo_folder / "images" / "p1.png"
+    assert run("--input", photo, "--model-size", 64)[0] == 0
+    assert read_image(run.out / "p1.png").size == (48, 40)
+    assert json.loads((run.out / "p1.json").read_text())["settings"]["model_size"] == 64
+    with pytest.raises(SystemExit):
+        run("--input", photo, "--model-size", 3)
