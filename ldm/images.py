@@ -16,7 +16,15 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+try:  # optional: pip install pillow-heif
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    HEIC = (".heic", ".heif")
+except ImportError:
+    HEIC = ()
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", *HEIC)
 MAX_PIXELS = 178_000_000  # about where Pillow refuses, too
 
 

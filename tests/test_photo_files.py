@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 from lcad.color import rgb_to_luminance
 from lcad.photo_files import Photo, _chunk, quantized, read_photo, write_photo
 from lcad.upsampling import recolored_strips
-from ldm.images import ImageError
+from ldm.images import IMAGE_SUFFIXES, ImageError
+from tests.conftest import random_photo
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 HEIGHT, WIDTH = 40, 56
@@ -179,6 +180,15 @@ def test_toned_prints_become_luminance(tmp_path):
     assert (grey.amax(1) - grey.amin(1)).max() < 0.01
 
 
+def test_heic_where_its_package_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif")
+    assert ".heic" in IMAGE_SUFFIXES
+    random_photo(0, 64, 48).save(tmp_path / "a.heic", quality=95)
+    photo = read_photo(tmp_path / "a.heic")
+    assert photo.values.shape == (48, 64, 3)
+    assert np.abs(photo.values.astype(int) - np.asarray(random_photo(0, 64, 48))).mean() < 4
+
+
 def test_jpeg_results_are_8_bit_without_alpha(tmp_path):
     source = Photo(gradient(3, 65535), gradient(1, 65535)[..., 0])
     write_photo(tmp_path / "b.jpg", colored(source), source)
@@ -207,7 +217,8 @@ EXIF (orientation applied), an RGB ICC profile and the resolution are kept.
 
 Of several pages the first is colorized, with a note. Floating point and 32 bit images are brought to 8 bit by their
 peak. CMYK is converted through its profile, which is then left out, as are profiles of grey. JPEG (`--format jpg`)
-cannot keep L exactly, nor alpha.
+cannot keep L exactly, nor alpha. HEIC is read where `pillow-heif` is installed (`pip install -e ".[heic]"`), its result
+is a PNG.
 """
 
 
