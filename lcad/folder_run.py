@@ -5,10 +5,11 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, starmap
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,14 @@ class _Loaded:
         return None if self.found is None else self.found.instances
 
 
+@dataclass
+class _Result:
+    item: _Loaded
+    values: list[np.ndarray]  # (H, W, 3) in the photo's depth, for each result that is kept
+    images: list[Image.Image]  # the same in 8 bit
+    record: dict
+
+
 def list_jobs(
     photos: list[Path],
     captions: dict[str, list[str]],
@@ -141,19 +150,31 @@ class FolderRun:
         keep_masks: bool = False,
         suffix: str | None = None,
         log: Callable[[dict], None] = lambda line: None,
+        readers: int = 2,
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.model, self.overwrite, self.report = find_masks, model, overwrite, report
         self.show_masks, self.keep_masks, self.suffix, self.log = show_masks, keep_masks, suffix, log
+        self.readers = readers
         self.summary = Summary()
         self._row_of: dict[Path, Row] = {}
 
     def run(self, jobs: list[Job], batch_size: int = 4, progress: Callable[[Iterable], Iterable] = iter) -> Summary:
-        """Do all jobs, in batches of photos that come to the same model size."""
-        for batch in progress(list(self._batches(jobs, batch_size))):
-            loaded = [item for item in map(self._load, batch) if item is not None]
-            if loaded:
-                self._colorize(loaded)
+        """Do all jobs, in batches of photos that come to the same model size.
+
+        While the model works on a batch, the photos of the next are read and the results of the one before written.
+        """
+        batches = progress(list(self._batches(jobs, batch_size)))
+        writing: list[tuple[_Result, Future]] = []
+        with ThreadPoolExecutor(self.readers) as readers, ThreadPoolExecutor(1) as writer:
+            for batch in _read_ahead(readers, batches):
+                loaded = [item for item in starmap(self._load, batch) if item is not None]
+                results = self._colorize(loaded) if loaded else []
+                for result, written in writing:
+                    self._finish(result, written)
+                writing = [(result, writer.submit(self._write, result)) for result in results]
+            for result, written in writing:
+                self._finish(result, written)
         return self.summary
 
     def plan(self, jobs: list[Job]) -> Iterator[tuple[Job, str]]:
@@ -209,11 +230,10 @@ class FolderRun:
             for start in range(0, len(same_size), batch_size):
                 yield same_size[start : start + batch_size]
 
-    def _load(self, job: Job) -> _Loaded | None:
-        """Read a job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
+    def _load(self, job: Job, reading: Future) -> _Loaded | None:
+        """A job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
         try:
-            photo = read_photo(job.photo)
-            photo_hash = hashlib.sha256(job.photo.read_bytes()).hexdigest()
+            photo, photo_hash = reading.result()
         except (ImageError, OSError) as error:
             return self._fail(job, str(error))
         for note in photo.notes:
@@ -267,7 +287,7 @@ class FolderRun:
         save_masks(folder, job.photo.stem, found.instances.masks, [phrase.text for phrase in phrases])
         save_spans(folder, job.photo.stem, job.caption, [phrase.characters for phrase in phrases])
 
-    def _colorize(self, batch: list[_Loaded]) -> None:
+    def _colorize(self, batch: list[_Loaded]) -> list[_Result]:
         settings = self.settings
         results: list[list[np.ndarray]] = [[] for _ in batch]
         luminances = [item.photo.luminance() for item in batch]
@@ -294,24 +314,39 @@ class FolderRun:
             for own, item, luminance, decoded in zip(results, batch, luminances, pictures, strict=True):
                 own.append(self._at_full_size(luminance, decoded, item.photo.depth))
         seconds = round((time.perf_counter() - started) / len(batch), 2)
+        made = []
         for item, own in zip(batch, results, strict=True):
             images = [Image.fromarray(to_8_bit(values)) for values in own]
             order, reports = self._judge(item, images)
             record = item.record | {"seconds": seconds, "instances": reports}
-            try:
-                # first the record: a run killed in between finds results missing, never one without its record
-                for k in range(len(order)):
-                    self._path(item.job, k).unlink(missing_ok=True)
-                write_bytes(self._record_path(item.job), json.dumps(record, indent=2, ensure_ascii=False).encode())
-                for k, chosen in enumerate(order):
-                    write_photo(self._path(item.job, k), own[chosen], item.photo)
-                pixels = [pixel_hash(own[chosen]) for chosen in order]
-                self.log({"name": item.job.name, "outcome": "written", "pixels": pixels} | record)
-            except OSError as error:
-                self._fail(item.job, f"{self._path(item.job, 0)}: cannot be written ({error.strerror or error})")
-                continue
-            self.summary.written += 1
-            self._add_row(item.job, item.image, [images[k] for k in order], reports)
+            made.append(_Result(item, [own[k] for k in order], [images[k] for k in order], record))
+        return made
+
+    def _write(self, result: _Result) -> list[str]:
+        """Write record and results -> a hash of the pixels of each.
+
+        First the record: a run killed in between finds results missing, never one without its record.
+        """
+        job = result.item.job
+        paths = [self._path(job, k) for k in range(len(result.values))]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        write_bytes(self._record_path(job), json.dumps(result.record, indent=2, ensure_ascii=False).encode())
+        for path, values in zip(paths, result.values, strict=True):
+            write_photo(path, values, result.item.photo)
+        return list(map(pixel_hash, result.values))
+
+    def _finish(self, result: _Result, written: Future) -> None:
+        """Note what came of writing a result."""
+        job = result.item.job
+        try:
+            pixels = written.result()
+            self.log({"name": job.name, "outcome": "written", "pixels": pixels} | result.record)
+        except OSError as error:
+            self._fail(job, f"{self._path(job, 0)}: cannot be written ({error.strerror or error})")
+            return
+        self.summary.written += 1
+        self._add_row(job, result.item.image, result.images, result.record["instances"])
 
     def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, depth: int) -> np.ndarray:
         """The result (H, W, 3) in the photo's depth."""
@@ -407,6 +442,34 @@ class FolderRun:
         self.summary.failed += 1
         self.log({"name": job.name, "outcome": "failed", "problem": message})
         self._problem(message)
+
+
+def _read_ahead(readers: Executor, batches: Iterable[list[Job]]) -> Iterator[list[tuple[Job, Future]]]:
+    """Batches with their photos being read, one batch ahead: no more than two are in memory."""
+    ahead = None
+    for batch in batches:
+        reading = [(job, readers.submit(_read, job.photo)) for job in batch]
+        if ahead is not None:
+            yield ahead
+        ahead = reading
+    if ahead is not None:
+        yield ahead
+
+
+def _read(path: Path) -> tuple[Photo, str]:
+    """A photo and the SHA-256 of its file.
+
+    Raises:
+        ImageError: see `read_photo`; or the file was changed meanwhile. OSError: it cannot be read.
+    """
+    before = path.stat()
+    photo = read_photo(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ImageError(f"{path}: was changed while it was read; run again when it is complete")
+    return photo, digest
 
 
 def _resized(found: FoundMasks, size: int) -> FoundMasks:

@@ -82,6 +82,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--dtype", default="float32", choices=list(DTYPES))
     add("--batch-size", type=int, default=4)
+    add("--jobs", type=int, default=2, help="threads that read photos ahead (default: 2)")
     add("--model-size", type=int, help="long side in pixels that the model works at (default: about its own size)")
     add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
     add(
@@ -96,7 +97,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     args = parser.parse_args(argv)
     args.command = sys.argv[1:] if argv is None else list(argv)
-    for name, least in (("steps", 1), ("num_samples", 1), ("batch_size", 1), ("seed", 0), ("model_size", 16)):
+    for name, least in (
+        ("steps", 1),
+        ("num_samples", 1),
+        ("batch_size", 1),
+        ("seed", 0),
+        ("jobs", 1),
+        ("model_size", 16),
+    ):
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
     if args.recursive and (args.mask_folder or args.save_masks):
@@ -168,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
         args.save_masks, args.format and f".{args.format}",
     )  # fmt: skip
+    runner.readers = args.jobs
     if args.dry_run:
         return show_plan(runner, jobs)
     args.output.mkdir(parents=True, exist_ok=True)

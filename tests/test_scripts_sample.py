@@ -295,3 +295,19 @@ def test_the_size_the_model_works_at(run, photo_folder, tiny_pipeline, capsys):
     assert json.loads((run.out / "p1.json").read_text())["settings"]["model_size"] == 64
     with pytest.raises(SystemExit):
         run("--input", photo, "--model-size", 3)
+
+
+def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
+    from lcad import folder_run
+
+    def slow_read(path):
+        photo = read(path)
+        if path.stem == "p2":
+            path.write_bytes(path.read_bytes() + b" ")
+        return photo
+
+    read = folder_run.read_photo
+    monkeypatch.setattr(folder_run, "read_photo", slow_read)
+    status, err = run("--input", photo_folder / "images", "--batch-size", 3, "--jobs", 3)
+    assert status == 1 and "p2.png: was changed while it was read" in err
+    assert len(list(run.out.glob("p*.png"))) == 7
