@@ -215,6 +215,8 @@ class FolderRun:
 
     def _batches(self, jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
         def model_size(job: Job) -> tuple[int, int]:
+            if self.settings.size is not None:  # all are made the same
+                return (self.settings.size, self.settings.size)
             try:
                 with Image.open(job.photo) as image:  # the header only
                     width, height = image.size
