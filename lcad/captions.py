@@ -53,8 +53,13 @@ def read_captions(folder: Path, file: Path | None = None) -> Captions:
     for name, caption in pairs:
         if PurePath(name).name != name or name in ("", ".", "..") or "\\" in name or "\0" in name:
             raise CaptionError(f"{file}: {name!r} is not a plain file name; name photos without folders")
-        captions.setdefault(name, []).extend([" ".join(caption.split())] if caption.strip() else [])
+        captions.setdefault(name, []).extend([text] if (text := plain_line(caption)) else [])
     return captions
+
+
+def plain_line(text: str) -> str:
+    """One line without control characters, nor those that turn the direction of writing: fit to be shown."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _json_pairs(content: object) -> list[tuple[str, str]]:
@@ -90,7 +95,7 @@ def _read_sidecars(folder: Path) -> Captions:
                 lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError as error:
                 raise CaptionError(f"{sidecar}: not UTF-8 text ({error}); save it as UTF-8") from error
-            captions[photo.name] = [" ".join(line.split()) for line in lines if line.strip()]
+            captions[photo.name] = [text for line in lines if (text := plain_line(line))]
     return captions
 
 

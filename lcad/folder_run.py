@@ -20,7 +20,7 @@ from PIL import Image
 from lcad.adherence import adherent_share, instance_report
 from lcad.attention_refinement import InstanceMasks, Refinement
 from lcad.caption_levels import caption_at_level
-from lcad.captions import SCARCE_CAPTION
+from lcad.captions import SCARCE_CAPTION, plain_line
 from lcad.contact_sheet import Row, contact_sheet
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
@@ -438,7 +438,7 @@ class FolderRun:
             picture.thumbnail((THUMBNAIL, THUMBNAIL))
 
     def _problem(self, message: str) -> None:
-        self.summary.problems.append(" ".join(message.split()))
+        self.summary.problems.append(plain_line(message))
 
     def _fail(self, job: Job, message: str) -> None:
         self.summary.failed += 1

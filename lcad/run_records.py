@@ -16,15 +16,17 @@ class RunRecord:
 
     def __init__(self, path: Path, command: list[str], model_sha256: str):
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if _is_torn(path):
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
         self.write({"command": command, "model_sha256": model_sha256})
 
     def write(self, line: dict) -> None:
         """Add a line, with the time."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | line, ensure_ascii=False)
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + text + "\n")
+            file.write(text + "\n")
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,12 @@ def differences(before: RecordedRun, after: RecordedRun) -> tuple[int, list[str]
 def pixel_hash(values: np.ndarray) -> str:
     """SHA-256 of an image's shape, depth and pixels."""
     return hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
+
+
+def _is_torn(path: Path) -> bool:
+    """Does the last line lack its end?"""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() != b"\n"

@@ -173,10 +173,18 @@ def run(args: argparse.Namespace) -> int:
         options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
         find_masks = build_finder(args.masks, pipeline, args.mask_folder, args.label_names, options)
     runner = FolderRun(
-        pipeline, settings, args.output, find_masks, args.model, args.overwrite, tqdm.write, args.show_masks,
-        args.save_masks, args.format and f".{args.format}",
-    )  # fmt: skip
-    runner.readers = args.jobs
+        pipeline,
+        settings,
+        args.output,
+        find_masks,
+        args.model,
+        args.overwrite,
+        report=tqdm.write,
+        show_masks=args.show_masks,
+        keep_masks=args.save_masks,
+        suffix=args.format and f".{args.format}",
+        readers=args.jobs,
+    )
     if args.dry_run:
         return show_plan(runner, jobs)
     args.output.mkdir(parents=True, exist_ok=True)

@@ -82,3 +82,15 @@ def test_levels_come_in_the_asked_shares():
 def test_mirroring_swaps_left_and_right():
     assert mirror_words("Left cup at the top left, bright cup right") == "Right cup at the top right, bright cup left"
     assert mirror_words(mirror_words("the left cup, the right cup")) == "the left cup, the right cup"
+
+
+def test_control_characters_are_left_out(tmp_path):
+    """Captions are shown in terminals: neither escape sequences nor turned writing get through."""
+    strange = "a \x1b[31mred\x1b[0m cup\r\n on\ta \u202etable\u0000 \u05db\u05d5\u05e1"
+    (tmp_path / "captions.json").write_text(json.dumps({"a.png": [strange, "\u202e\x07"]}), encoding="utf-8")
+    (caption,) = read_captions(tmp_path)["a.png"]
+    assert caption == "a [31mred [0m cup on a table \u05db\u05d5\u05e1"
+    (tmp_path / "captions.json").unlink()
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.txt").write_text("a \x1bred cup\n\x00\n", encoding="utf-8")
+    assert read_captions(tmp_path) == {"a.png": ["a red cup"]}
