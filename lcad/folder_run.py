@@ -25,10 +25,10 @@ from lcad.contact_sheet import Row, contact_sheet
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
-from lcad.photo_files import Photo, quantized, read_photo, to_8_bit, write_photo
+from lcad.photo_files import ORIENTATION, Photo, quantized, read_photo, to_8_bit, write_photo
 from lcad.pipeline import LCADPipeline
 from lcad.run_records import pixel_hash
-from lcad.upsampling import recolored_strips
+from lcad.upsampling import recolored_strips, resize
 from ldm.images import ImageError, read_image, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
@@ -188,12 +188,11 @@ class FolderRun:
                 yield job, "new"
                 continue
             try:
-                old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
-                new = self._record(job, None, hashlib.sha256(job.photo.read_bytes()).hexdigest())
-            except (OSError, ValueError):
+                record = self._record(job, None, _sha256(job.photo))
+            except OSError:
                 yield job, "in the way"
                 continue
-            same = all(old.get(key) == new[key] for key in DECISIVE if key != "masks_sha256")
+            same = self._was_made_by(job, record, [key for key in DECISIVE if key != "masks_sha256"])
             yield job, "done" if same else "in the way"
 
     def seconds_per_photo(self, job: Job) -> float:
@@ -221,7 +220,7 @@ class FolderRun:
                 with Image.open(job.photo) as image:  # the header only
                     width, height = image.size
                     # stored on its side; of a TIFF Pillow says the upright size
-                    if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5:
+                    if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5:
                         width, height = height, width
                 return self.pipeline.model_size(height, width, self.settings.model_size)
             except Exception:  # reported when the photo is read in full
@@ -353,8 +352,7 @@ class FolderRun:
     def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, depth: int) -> np.ndarray:
         """The result (H, W, 3) in the photo's depth."""
         if self.settings.output_luminance == "decoded":
-            size = tuple(luminance.shape[-2:])
-            return quantized(F.interpolate(decoded[None], size, mode="bicubic", antialias=True)[0], depth)
+            return quantized(resize(decoded[None], luminance.shape[-2:])[0], depth)
         parts = recolored_strips(luminance[None], decoded[None])
         return np.concatenate([quantized(rgb[0], depth) for _, rgb in parts])
 
@@ -398,12 +396,12 @@ class FolderRun:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         return digest.hexdigest()
 
-    def _was_made_by(self, job: Job, record: dict) -> bool:
+    def _was_made_by(self, job: Job, record: dict, decisive: Iterable[str] = DECISIVE) -> bool:
         try:
             old = json.loads(self._record_path(job).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return all(old.get(key) == record[key] for key in DECISIVE)
+        return all(old.get(key) == record[key] for key in decisive)
 
     def _path(self, job: Job, sample: int) -> Path:
         suffix = self.suffix or (".tif" if job.photo.suffix.lower() in (".tif", ".tiff") else ".png")
@@ -465,13 +463,16 @@ def _read(path: Path) -> tuple[Photo, str]:
         ImageError: see `read_photo`; or the file was changed meanwhile. OSError: it cannot be read.
     """
     before = path.stat()
-    photo = read_photo(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    photo, digest = read_photo(path), _sha256(path)
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ImageError(f"{path}: was changed while it was read; run again when it is complete")
     return photo, digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _resized(found: FoundMasks, size: int) -> FoundMasks:

@@ -215,15 +215,16 @@ def _is_rgb(profile: bytes | None) -> bool:
 
 
 def _encoded_8(pixels: np.ndarray, suffix: str, source: Photo) -> bytes:
-    options: dict = {".jpg": {"quality": 95, "subsampling": 0}, ".jpeg": {"quality": 95, "subsampling": 0}}.get(
-        suffix, {}
-    )
-    options |= {".webp": {"lossless": True}, ".tif": {"compression": "tiff_adobe_deflate"}}.get(suffix, {})
+    kind = Image.registered_extensions()[suffix]
+    options: dict = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }.get(kind, {})
     options |= {"dpi": source.dpi} if source.dpi else {}
     if suffix != ".bmp":
         options |= {"exif": source.exif} if source.exif else {}
         options |= {"icc_profile": source.icc} if source.icc else {}
-    kind = Image.registered_extensions()[suffix]
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format=kind, **options)
     return buffer.getvalue()

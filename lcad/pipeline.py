@@ -25,7 +25,7 @@ from lcad.extended_conv import ExtendedUNet
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
-from lcad.upsampling import recolor
+from lcad.upsampling import recolor, resize
 from ldm.autoencoder import latent_stride
 from ldm.checkpoint import CheckpointError
 from ldm.guidance import guided
@@ -195,7 +195,9 @@ class LCADPipeline(DiffusionPipeline):
         if output_type == "decoded":
             results = list(decoded)
         elif output_luminance == "decoded":
-            results = [_resize(rgb, own.shape[-2:]).clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
+            results = [
+                resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)
+            ]
         else:
             results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
         self.maybe_free_model_hooks()
@@ -209,7 +211,7 @@ class LCADPipeline(DiffusionPipeline):
             luminances: L (1, H, W) in [0, 100] of each photo.
             size: (h, w), see `model_size`.
         """
-        resized = torch.stack([_resize(luminance, size) for luminance in luminances])  # (B, 1, h, w)
+        resized = torch.cat([resize(luminance[None], size) for luminance in luminances])  # (B, 1, h, w)
         hint = luminance_to_hint(resized, self.config.hint_scale)
         return self.luminance_encoder(hint.to(self._execution_device, self.unet.dtype))
 
@@ -265,13 +267,6 @@ class LCADPipeline(DiffusionPipeline):
             masks = F.interpolate(masks[None], size, mode="area")[0]
         used = [i for i, mask in enumerate(masks) if mask.max() > 0]
         return InstanceMasks([phrases[i] for i in used], masks[used])
-
-
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(C, H, W) -> (C, *size)."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    return F.interpolate(image[None], size, mode="bicubic", align_corners=False, antialias=True)[0]
 
 
 def _download(source: str, revision: str | None) -> Path:

@@ -79,7 +79,7 @@ def recolored_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice
     """`recolor` in strips of rows, so that a very large photo needs little memory -> rows, sRGB (B, 3, rows, W)."""
     chroma = rgb_to_lab(decoded)[:, 1:]
     same_size = chroma.shape[-2:] == luminance.shape[-2:]
-    small = luminance if same_size else shrink(luminance, chroma.shape[-2:])
+    small = resize(luminance, chroma.shape[-2:])
     for rows in strips(*luminance.shape[-2:]):
         part = chroma[..., rows, :] if same_size else guided(chroma, small, luminance, rows)
         yield rows, lab_to_rgb(reduce_to_gamut(torch.cat([luminance[..., rows, :], part], dim=1)))
@@ -91,8 +91,10 @@ def strips(height: int, width: int) -> Iterator[slice]:
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def shrink(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) -> (B, C, *size), antialiased."""
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) -> (B, C, *size), bicubic, antialiased."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
     return F.interpolate(image, tuple(size), mode="bicubic", align_corners=False, antialias=True)
 
 
