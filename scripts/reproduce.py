@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
-    parser.add_argument("--scenes", type=int, default=120, help="rendered scenes for the table")
+    parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
     parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
     parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
     parser.add_argument("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")

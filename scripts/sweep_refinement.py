@@ -48,12 +48,10 @@ def run(args: argparse.Namespace) -> int:
         write_rows(args.output / "refinement.csv", scored)
     draw(scored, args.output / "refinement.png")
     best = max(scored, key=lambda row: (row["adherent"], row["psnr"]))
-    print(
-        "Best: "
-        + ", ".join(
-            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.items()
-        )
+    named = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in best.items()
     )
+    print(f"The best of {len(scored)}: {named}. All of them: [refinement.csv](refinement.csv).")
     return 0
 
 
