@@ -65,7 +65,7 @@ class SourceConfig:
     caption_sources: list[str] = field(default_factory=lambda: ["file"])
     label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
     label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
-    masks: str | None = None  # folder of mask files, see lcad.masks.files, for latent.refined
+    masks: str | None = None  # folder of mask files, see lcad.masks.files, for latent.refined and grounding
     splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
     max_photos: int | None = None  # use only the first so many training photos
 
@@ -133,6 +133,7 @@ class LatentConfig:
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
     timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
     refined: float = 0.0  # share of the photos with masks whose attention is refined in training; the paper: none
+    grounding: float = 0.0  # weight of L_BCE of the others' attention, that words find their objects; the paper: none
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0

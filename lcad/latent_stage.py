@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
+from lcad.attention_refinement import InstanceMasks, LogitTargets
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
@@ -19,6 +19,7 @@ from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
 from lcad.pipeline import LCADPipeline
+from ldm.attention import attention_logits
 from ldm.autoencoder import posterior
 from ldm.images import to_image
 from ldm.schedulers import build_training_schedule
@@ -38,8 +39,10 @@ class LatentStage(pl.LightningModule):
         super().__init__()
         if config.timestep_shift <= 0:
             raise ValueError(f"latent.timestep_shift: got {config.timestep_shift}; it must be above 0, 1 is uniform")
-        if config.refined and trainer_config.gradient_checkpointing:
-            raise ValueError("latent.refined does not go with trainer.gradient_checkpointing; switch one of them off")
+        if (config.refined or config.grounding) and trainer_config.gradient_checkpointing:
+            raise ValueError(
+                "latent.refined and latent.grounding do not go with trainer.gradient_checkpointing; switch that off"
+            )
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
@@ -93,6 +96,7 @@ class LatentStage(pl.LightningModule):
         t: Tensor,
         noise: Tensor,
         instances: list[InstanceMasks | None] | None = None,
+        grounded: list[InstanceMasks | None] | None = None,
     ) -> Tensor:
         """Eq. (6) for given time steps t (B,) and noise like z -> the mean squared error, a scalar.
 
@@ -101,20 +105,30 @@ class LatentStage(pl.LightningModule):
 
         With `instances` the attention of those photos is refined as in sampling (Algorithm 1, one pass). The paper
         does so in sampling alone: its text encoder has learnt elsewhere to keep a colour with its object.
+
+        With `grounded` the loss has `LatentConfig.grounding` times L_BCE of Algorithm 1 more, for those photos: without
+        masks their words learn to attend to their own objects (as in TokenCompose, Wang et al. 2024).
         """
         z_t = self.schedule.add_noise(z, noise, t)
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
+        misplaced: list[Tensor] = []  # L_BCE of each layer
+        if any(instances or ()) or any(grounded or ()):
+            nothing, heads = [None] * len(z), self.unet.config.attention_head_dim
+            given = LogitTargets(instances or nothing, z.shape[-2:], heads)
+            wanted = LogitTargets(grounded or nothing, z.shape[-2:], heads, resize="area")
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            return self.unet(x, t, text, responses).sample
+            def attend(_name: str, logits: Tensor) -> Tensor:
+                misplaced.append(wanted.loss(logits))
+                return logits - TRAINING_STRENGTH * given.gradient(logits, "element")
 
-        if instances is not None and any(instances):
-            targets = LogitTargets(instances, z.shape[-2:], self.unet.config.attention_head_dim)
-            predict = refined(predict, self.unet, targets, len(z), Refinement(TRAINING_STRENGTH))
-        predicted = predict(z_t, t)
+            with attention_logits(self.unet, attend, len(z)):
+                predicted = self.unet(z_t, t, text, responses).sample
+        else:
+            predicted = self.unet(z_t, t, text, responses).sample
         epsilon = self.schedule.config.prediction_type == "epsilon"
         target = noise if epsilon else self.schedule.get_velocity(z, noise, t)
-        return F.mse_loss(predicted.float(), target.float())
+        loss = F.mse_loss(predicted.float(), target.float())
+        return loss + self.config.grounding * torch.stack(misplaced).mean() if misplaced else loss
 
     def _loss(self, batch: dict, generator: torch.Generator) -> Tensor:
         fixed = batch if "moments" in batch else self.prepare(batch)
@@ -129,11 +143,13 @@ class LatentStage(pl.LightningModule):
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
         noise = draw()
-        instances = None
-        if self.config.refined:
+        instances = grounded = None
+        if self.config.refined or self.config.grounding:
             chosen = torch.rand(len(z), generator=generator) < self.config.refined
             instances = [item if use else None for item, use in zip(batch["instances"], chosen, strict=True)]
-        return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances)
+        if self.config.grounding:
+            grounded = [None if use else item for item, use in zip(batch["instances"], chosen, strict=True)]
+        return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances, grounded)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):

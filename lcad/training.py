@@ -148,7 +148,9 @@ def train(
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
-    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed, pipeline.tokenizer)
+    with_masks = getattr(stage_config, "refined", 0) or getattr(stage_config, "grounding", 0)
+    tokenizer = pipeline.tokenizer if with_masks else None
+    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed, tokenizer)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)

@@ -3,8 +3,10 @@
 import json
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lcad.config import DataConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
@@ -125,8 +127,37 @@ def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny
     assert photos[0]["instances"] is None
 
 
-def test_masks_need_centre_crops_and_a_folder(photo_folder):
-    with pytest.raises(ValueError, match="data.masks needs data.crop=center, got random"):
-        opened(photo_folder, masks=str(photo_folder / "masks"))
+def test_masks_need_centre_crops_and_a_folder(photo_folder, tiny_pipeline):
+    def opened(**options):
+        return open_photos(DataConfig(str(photo_folder), validation=2, **options), 32, 0, tiny_pipeline.tokenizer)
+
+    with pytest.raises(ValueError, match="masks in training need data.crop=center, got random"):
+        opened(masks=str(photo_folder / "masks"))
     with pytest.raises(FileNotFoundError, match="data.masks: nowhere: no such folder"):
-        opened(photo_folder, masks="nowhere", crop="center")
+        opened(masks="nowhere", crop="center")
+
+
+def test_label_maps_are_masks_of_the_captions_made_of_them(photo_folder, tiny_pipeline):
+    (photo_folder / "labels").mkdir()
+    for i in range(8):
+        labels = np.zeros((40, 48), np.uint8)
+        labels[:, :24], labels[:, 24:] = 1, 2
+        Image.fromarray(labels).save(photo_folder / "labels" / f"p{i}.png")
+    (photo_folder / "classes.txt").write_text("1 sky\n2 lawn")
+    options = {"label_maps": str(photo_folder / "labels"), "label_names": str(photo_folder / "classes.txt")}
+    config = DataConfig(
+        str(photo_folder), caption_sources=["label_maps", "file"], validation=0, crop="center", **options
+    )
+    photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
+    seen = set()
+    for key in range(8 * 12):
+        item = photos[key]
+        found, named = item["instances"], [word for word in ("sky", "lawn") if word in item["caption"]]
+        assert (found is not None) == bool(named)
+        for phrase, mask in zip(*(found.phrases, found.masks) if found else ([], []), strict=True):
+            left = "sky" in phrase.text
+            seen.add((left, len(found.phrases)))
+            mask = mask.flip(-1) if item["mirrored"] else mask
+            assert mask[:, :14].min() == left and mask[:, 18:].min() == (not left)
+    assert seen == {(True, 1), (False, 1), (True, 2), (False, 2)}
+    assert open_photos(config, 32, 0)["train"][0]["instances"] is None, "without a tokenizer no masks"

@@ -65,8 +65,40 @@ def test_refined_attention_in_training_is_that_of_sampling(tiny_pipeline):
     assert embeddings[words].abs().max() > 0
 
 
+def test_words_learn_where_their_objects_are(tiny_pipeline):
+    """L_BCE is added for the photos whose attention is not refined; training on it alone lowers it."""
+    trainable = ["unet.*attn2.*", "text_encoder.*"]
+    masks = torch.zeros(1, 32, 32)
+    masks[0, :, :16] = 1
+    instances = InstanceMasks(comma_phrases("the red cup", tiny_pipeline.tokenizer), masks)
+    batch = {
+        "caption": ["the red cup"] * 2,
+        "moments": torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0)),
+        "luminance": torch.randn(2, 16, 8, 8, generator=torch.Generator().manual_seed(1)),
+        "instances": [instances, None],
+    }
+
+    def stage(**options) -> LatentStage:
+        torch.manual_seed(0)
+        return LatentStage(build_pipeline(tiny_config()), LatentConfig(trainable=trainable, **options), TrainerConfig())
+
+    def loss(stage: LatentStage) -> float:
+        return stage._loss(batch, torch.Generator().manual_seed(2))
+
+    plain, grounded = stage(), stage(grounding=100.0)
+    added = (loss(grounded) - loss(plain)) / 100
+    assert 0.4 < added < 1.2, "about log 2 at first"
+    assert loss(stage(refined=1.0, grounding=100.0)).item() == pytest.approx(loss(stage(refined=1.0)).item(), rel=1e-5)
+    optimizer = torch.optim.Adam([p for p in grounded.parameters() if p.requires_grad], 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss(grounded).backward()
+        optimizer.step()
+    assert (loss(grounded) - loss(plain)) / 100 < 0.7 * added
+
+
 def test_refined_attention_and_gradient_checkpointing_are_refused():
-    with pytest.raises(ValueError, match="latent.refined does not go with trainer.gradient_checkpointing"):
+    with pytest.raises(ValueError, match="latent.refined and latent.grounding do not go"):
         LatentStage(
             build_pipeline(tiny_config()), LatentConfig(refined=0.5), TrainerConfig(gradient_checkpointing=True)
         )

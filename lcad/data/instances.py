@@ -1,39 +1,56 @@
 """Instance masks of training photos, for the captions that name the objects they show."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
+from lcad.data.color_captions import label_phrases, read_label_map
 from lcad.masks.files import MASK_SUFFIXES, read_masks
 from lcad.phrases import Phrase, comma_phrases, find_phrases
 
+InstanceFinder = Callable[[Path, np.ndarray, str, np.random.Generator], InstanceMasks | None]
+"""(file, its pixels (H, W, 3) uint8, caption, generator for chances) -> masks (phrases, H, W) of all objects that the
+caption names; None if there is not one for each."""
 
-def caption_instances(
-    folder: Path, photo: Path, size: tuple[int, int], caption: str, tokenizer: CLIPTokenizer, rng: np.random.Generator
-) -> InstanceMasks | None:
-    """The masks of a photo with the phrases of a caption, in the same order; None unless there is one for each.
+
+def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder:
+    """Mask files, see `lcad.masks.files`: one for each phrase, in the caption's order; raises its MaskError.
 
     By chance a phrase is the object with its colour (as masks found from words have it), or all there is between
     commas (as mask files have it).
-
-    Args:
-        folder: mask files, see `lcad.masks.files`.
-        size: (H, W) of the photo in pixels.
-
-    Raises:
-        MaskError: a mask that cannot be used.
     """
-    place = folder / photo.stem
-    number = sum(file.suffix in MASK_SUFFIXES for file in place.iterdir()) if place.is_dir() else 0
-    phrases = find_phrases(caption, tokenizer)
-    if not number or number != len(phrases):
-        return None
-    parts = comma_phrases(caption, tokenizer)
-    if _one_in_each(phrases, parts) and rng.random() < 0.5:
-        phrases = parts
-    return InstanceMasks(phrases, read_masks(folder, photo, size, number))
+
+    def find(photo: Path, rgb: np.ndarray, caption: str, rng: np.random.Generator) -> InstanceMasks | None:
+        place = folder / photo.stem
+        number = sum(file.suffix in MASK_SUFFIXES for file in place.iterdir()) if place.is_dir() else 0
+        phrases = find_phrases(caption, tokenizer)
+        if not number or number != len(phrases):
+            return None
+        parts = comma_phrases(caption, tokenizer)
+        if _one_in_each(phrases, parts) and rng.random() < 0.5:
+            phrases = parts
+        return InstanceMasks(phrases, read_masks(folder, photo, rgb.shape[:2], number))
+
+    return find
+
+
+def instances_of_label_maps(maps: dict[str, Path], classes: dict[int, str], tokenizer: CLIPTokenizer) -> InstanceFinder:
+    """Label maps (photo's stem -> file), for the captions that `lcad.data.color_captions` makes of them."""
+
+    def find(photo: Path, rgb: np.ndarray, caption: str, _rng: np.random.Generator) -> InstanceMasks | None:
+        if photo.stem not in maps:
+            return None
+        named = dict(label_phrases(rgb, read_label_map(maps[photo.stem]), classes))
+        phrases = comma_phrases(caption, tokenizer)
+        if not phrases or any(phrase.text not in named for phrase in phrases):
+            return None
+        return InstanceMasks(phrases, torch.from_numpy(np.stack([named[phrase.text] for phrase in phrases])).float())
+
+    return find
 
 
 def _one_in_each(phrases: list[Phrase], parts: list[Phrase]) -> bool:

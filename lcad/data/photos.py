@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
 from lcad.captions import CaptionSampler, mirror_words
-from lcad.data.instances import caption_instances
+from lcad.data.instances import InstanceFinder
 from ldm.images import ImageError, read_image, to_image, to_tensor
 
 RANDOM_CROP_MARGIN = 1.125  # the short side before a random crop, in units of S
@@ -28,7 +27,7 @@ class PhotoDataset(Dataset):
     from the key and the seed alone, so a resumed run sees exactly what the unbroken one would have seen.
 
     Args:
-        masks: the folder of mask files of those photos that have some; they need centre crops and a tokenizer.
+        instances: where the masks of some photos come from; they need centre crops.
     """
 
     def __init__(
@@ -40,16 +39,15 @@ class PhotoDataset(Dataset):
         crop: str = "center",
         flip: bool = False,
         seed: int = 0,
-        masks: dict[Path, Path] | None = None,
-        tokenizer: CLIPTokenizer | None = None,
+        instances: dict[Path, InstanceFinder] | None = None,
     ):
         if crop not in ("random", "center"):
             raise ValueError(f"unknown crop {crop!r}; allowed: random, center")
-        if masks and crop != "center":
-            raise ValueError(f"data.masks needs data.crop=center, got {crop}; masks are cut at the centre")
+        if instances and crop != "center":
+            raise ValueError(f"masks in training need data.crop=center, got {crop}; masks are cut at the centre")
         self.photos, self.captions, self.size = photos, captions, size
         self.sampler, self.crop, self.flip, self.seed = sampler, crop, flip, seed
-        self.masks, self.tokenizer = masks or {}, tokenizer
+        self.finders = instances or {}
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -74,10 +72,9 @@ class PhotoDataset(Dataset):
     def instances(self, index: int, caption: str, mirrored: bool, rng: np.random.Generator) -> InstanceMasks | None:
         """The masks (phrases, S, S) of the caption's objects, if the photo has one for each."""
         photo = self.photos[index]
-        if photo not in self.masks:
+        if photo not in self.finders:
             return None
-        width, height = self._read(index).size
-        found = caption_instances(self.masks[photo], photo, (height, width), caption, self.tokenizer, rng)
+        found = self.finders[photo](photo, np.asarray(self._read(index)), caption, rng)
         if found is None:
             return None
         cut = [to_tensor(crop_square(to_image(mask.expand(3, -1, -1)), self.size, None))[0] for mask in found.masks]

@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer
 from lcad.captions import CaptionSampler, read_captions
 from lcad.config import DataConfig, SourceConfig
 from lcad.data.color_captions import dominant_color_captions, label_map_captions, read_classes, read_label_map
+from lcad.data.instances import InstanceFinder, instances_of_files, instances_of_label_maps
 from lcad.data.photos import PhotoDataset
 from ldm.images import ImageError, image_folder, list_images, read_image
 
@@ -26,7 +27,7 @@ def open_photos(
 ) -> dict[str, PhotoDataset]:
     """The training and validation photos a config names: {"train": ..., "val": ...}.
 
-    The training photos bring the masks of their folders, for which `tokenizer` finds the phrases.
+    With a tokenizer, which finds the phrases, the training photos bring the masks of `data.masks` or their label maps.
     The validation photos of several folders alternate, so that the first few are of all of them.
 
     Raises:
@@ -36,7 +37,7 @@ def open_photos(
     captions: Captions = {}
     training: list[Path] = []
     validation: list[list[Path]] = []
-    masks: dict[Path, Path] = {}
+    instances: dict[Path, InstanceFinder] = {}
     for source in (config, *config.more):
         photos = list_images(image_folder(Path(source.folder)))
         parts = _split(photos, source.splits, config.validation)
@@ -46,17 +47,26 @@ def open_photos(
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
         training += parts["train"]
-        if source.masks is not None:
-            if not Path(source.masks).is_dir():
-                raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
-            masks |= dict.fromkeys(parts["train"], Path(source.masks))
+        finder = None if tokenizer is None else _instance_finder(source, tokenizer)
+        if finder is not None:
+            instances |= dict.fromkeys(parts["train"], finder)
         validation.append(parts["val"])
     mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
     drawn = CaptionSampler(config.scarce, config.drop)
     return {
-        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed, masks, tokenizer),
+        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed, instances),
         "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed),
     }
+
+
+def _instance_finder(source: SourceConfig, tokenizer: CLIPTokenizer) -> InstanceFinder | None:
+    if source.masks is not None:
+        if not Path(source.masks).is_dir():
+            raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
+        return instances_of_files(Path(source.masks), tokenizer)
+    if "label_maps" in source.caption_sources:
+        return instances_of_label_maps(*_label_maps(source), tokenizer)
+    return None
 
 
 def source_captions(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
@@ -90,11 +100,16 @@ def _from_dominant_colors(source: SourceConfig, photos: list[Path], used: list[P
     return _described(used, "naming colours", lambda rgb, photo: dominant_color_captions(rgb))
 
 
-def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+def _label_maps(source: SourceConfig) -> tuple[dict[str, Path], dict[int, str]]:
+    """The label map of each photo's stem, and the names of the classes."""
     if not source.label_maps or not source.label_names:
         raise ValueError("data.caption_sources: label_maps needs data.label_maps (folder) and data.label_names (file)")
-    classes, folder = read_classes(Path(source.label_names)), Path(source.label_maps)
-    maps = {path.stem: path for path in list_images(folder)}
+    maps = {path.stem: path for path in list_images(Path(source.label_maps))}
+    return maps, read_classes(Path(source.label_names))
+
+
+def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    maps, classes = _label_maps(source)
 
     def describe(rgb: np.ndarray, photo: Path) -> list[str]:
         labels = read_label_map(maps[photo.stem])
