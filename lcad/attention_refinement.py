@@ -61,19 +61,35 @@ class InstanceMasks:
     phrases: list[Phrase]
     masks: Tensor
 
+    def part(self, rows: slice, columns: slice, size: tuple[int, int]) -> "InstanceMasks":
+        """The masks in a part of latents of `size`; a mask that is nowhere in it stays, as one that is empty."""
+        y, x = (whole // latent for whole, latent in zip(self.masks.shape[-2:], size, strict=True))
+        part = self.masks[:, rows.start * y : rows.stop * y, columns.start * x : columns.stop * x]
+        return InstanceMasks(self.phrases, part)
+
 
 class LogitTargets:
     """Where each token's attention should be, for every layer resolution of a UNet.
 
     Built once per batch of photos, read at every step.
+
+    Args:
+        resize: how masks come to a layer's size: `nearest`, as in the release, or `area`, which has parts of pixels.
     """
 
-    def __init__(self, photos: list[InstanceMasks | None], latent_size: tuple[int, int], heads: int, tokens: int = 77):
+    def __init__(
+        self,
+        photos: list[InstanceMasks | None],
+        latent_size: tuple[int, int],
+        heads: int,
+        tokens: int = 77,
+        resize: str = "nearest",
+    ):
         self.heads = heads
         self._by_pixels: dict[int, tuple[Tensor, Tensor]] = {}
         height, width = latent_size
         while height * width not in self._by_pixels:
-            self._by_pixels[height * width] = _resize_targets(photos, (height, width), tokens)
+            self._by_pixels[height * width] = _resize_targets(photos, (height, width), tokens, resize)
             height, width = (height + 1) // 2, (width + 1) // 2
 
     def gradient(self, logits: Tensor, normalization: str) -> Tensor:
@@ -88,15 +104,23 @@ class LogitTargets:
             gradient = gradient * weight / (self.heads * logits.shape[-2])
         return gradient
 
+    def loss(self, logits: Tensor) -> Tensor:
+        """L_BCE of logits (B, M, P, T), of which the mean over heads is taken: a scalar, the mean over phrases."""
+        target, weight = (part.to(logits.device)[:, 0] for part in self._by_pixels[logits.shape[-2]])
+        each = F.binary_cross_entropy_with_logits(logits.float().mean(1), target, reduction="none")
+        return (each.mean(1, keepdim=True) * weight).sum() / weight.sum().clamp_min(1)
 
-def _resize_targets(photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int) -> tuple[Tensor, Tensor]:
+
+def _resize_targets(
+    photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int, mode: str
+) -> tuple[Tensor, Tensor]:
     """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase, 0 outside phrases."""
     target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
     weight = torch.zeros(len(photos), 1, 1, tokens)
     for row, photo in enumerate(photos):
         if photo is None or not photo.phrases:
             continue
-        resized = F.interpolate(photo.masks[None].float(), size, mode="nearest")[0].flatten(1)  # (phrases, P)
+        resized = F.interpolate(photo.masks[None].float(), size, mode=mode)[0].flatten(1)  # (phrases, P)
         for phrase, mask in zip(photo.phrases, resized, strict=True):
             start, end = phrase.tokens
             target[row, 0, :, start:end] = mask.cpu()[:, None]

@@ -22,6 +22,7 @@ from lcad.attention_refinement import InstanceMasks, Refinement
 from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION, plain_line
 from lcad.contact_sheet import Row, contact_sheet
+from lcad.masks.candidates import shrink
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
@@ -37,6 +38,8 @@ CONTACT_SHEET = "contact_sheet"  # a name that no result may have
 SHOWN_MASKS, SAVED_MASKS = "shown_masks", "masks"  # folders in the output folder
 SHEET_ROWS = 40  # photos on the contact sheet: a long run keeps no more pictures than these
 THUMBNAIL = 320  # pixels, of what is kept for the contact sheet
+SHOWN_SIDE = 512  # pixels, long side of the copies of photo and result that are kept to show and to judge
+BATCH_PIXELS = 32_000_000  # photos of a batch have no more together; a larger one is alone in memory
 TRUE_COLOR_CHROMA = 4  # spread of RGB channels (0-255) above which a photo counts as coloured
 
 
@@ -55,6 +58,7 @@ class Settings:
     luminance_guidance: bool = True
     size: int | None = None  # photos and masks are resized to size x size first
     model_size: int | None = None  # the long side the model works at; None: its own size
+    tiled_size: int | None = None  # the long side it then works out in tiles; None: without
 
     @property
     def kept(self) -> int:
@@ -82,12 +86,30 @@ class Summary:
     problems: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
 
+    @classmethod
+    def of_all(cls, parts: list["Summary"]) -> "Summary":
+        """Of the processes that shared a run out."""
+        numbers = {name: sum(getattr(part, name) for part in parts) for name in ("written", "kept", "failed")}
+        rows = sorted((row for part in parts for row in part.rows), key=lambda row: row.text)
+        return cls(**numbers, problems=[line for part in parts for line in part.problems], rows=rows[:SHEET_ROWS])
+
+
+@dataclass
+class _Batch:
+    jobs: list[Job]
+    pixels: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Is it one photo so large that no other is to be in memory?"""
+        return self.pixels > BATCH_PIXELS
+
 
 @dataclass
 class _Loaded:
     job: Job
     photo: Photo
-    image: Image.Image  # 8 bit RGB, of the same size
+    image: Image.Image  # 8 bit RGB, `SHOWN_SIDE` at most
     found: FoundMasks | None
     record: dict
 
@@ -100,8 +122,14 @@ class _Loaded:
 class _Result:
     item: _Loaded
     values: list[np.ndarray]  # (H, W, 3) in the photo's depth, for each result that is kept
-    images: list[Image.Image]  # the same in 8 bit
+    images: list[Image.Image]  # the same in 8 bit, `SHOWN_SIDE` at most
     record: dict
+
+
+def own_share(jobs: list[Job], rank: int, processes: int) -> list[Job]:
+    """The jobs of every `processes`-th photo; all levels of a photo go to one process."""
+    photos = set(list(dict.fromkeys(job.photo for job in jobs))[rank::processes])
+    return [job for job in jobs if job.photo in photos]
 
 
 def list_jobs(
@@ -162,19 +190,25 @@ class FolderRun:
     def run(self, jobs: list[Job], batch_size: int = 4, progress: Callable[[Iterable], Iterable] = iter) -> Summary:
         """Do all jobs, in batches of photos that come to the same model size.
 
-        While the model works on a batch, the photos of the next are read and the results of the one before written.
+        While the model works on a batch, the photos of the next are read and the results of the one before written,
+        unless one of them is of more than `BATCH_PIXELS`.
         """
         batches = progress(list(self._batches(jobs, batch_size)))
         writing: list[tuple[_Result, Future]] = []
         with ThreadPoolExecutor(self.readers) as readers, ThreadPoolExecutor(1) as writer:
-            for batch in _read_ahead(readers, batches):
-                loaded = [item for item in starmap(self._load, batch) if item is not None]
+            for alone, reading in _read_ahead(readers, batches):
+                if alone:
+                    self._finish(writing)
+                loaded = [item for item in starmap(self._load, reading) if item is not None]
+                reading.clear()  # it holds the photos, and so do the other lists: none may outlive its use
                 results = self._colorize(loaded) if loaded else []
-                for result, written in writing:
-                    self._finish(result, written)
-                writing = [(result, writer.submit(self._write, result)) for result in results]
-            for result, written in writing:
-                self._finish(result, written)
+                loaded.clear()
+                self._finish(writing)
+                writing += [(result, writer.submit(self._write, result)) for result in results]
+                results.clear()
+                if alone:
+                    self._finish(writing)
+            self._finish(writing)
         return self.summary
 
     def plan(self, jobs: list[Job]) -> Iterator[tuple[Job, str]]:
@@ -207,29 +241,38 @@ class FolderRun:
                 steps,
                 self.settings.guidance,
                 long_side=self.settings.model_size,
+                tiled_side=self.settings.tiled_size,
             )
             seconds.append(time.perf_counter() - started)
         step = max(0.0, (seconds[1] - seconds[0]) / 2)
         return (seconds[1] + step * (self.settings.steps - 3)) * self.settings.samples
 
-    def _batches(self, jobs: list[Job], batch_size: int) -> Iterator[list[Job]]:
-        def model_size(job: Job) -> tuple[int, int]:
-            if self.settings.size is not None:  # all are made the same
-                return (self.settings.size, self.settings.size)
+    def _batches(self, jobs: list[Job], batch_size: int) -> Iterator[_Batch]:
+        def sizes(job: Job) -> tuple[tuple[tuple[int, int], ...], int]:
+            """Those of the model, and the photo's own number of pixels."""
             try:
                 with Image.open(job.photo) as image:  # the header only
                     width, height = image.size
                     # stored on its side; of a TIFF Pillow says the upright size
                     if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5:
                         width, height = height, width
-                return self.pipeline.model_size(height, width, self.settings.model_size)
             except Exception:  # reported when the photo is read in full
-                return (0, 0)
+                return (), 0
+            if self.settings.size is not None:  # all are made the same
+                return (), width * height
+            own = self.pipeline.model_sizes(height, width, self.settings.model_size, self.settings.tiled_size)
+            return own, width * height
 
-        for _, group in groupby(sorted(jobs, key=model_size), key=model_size):
-            same_size = list(group)
-            for start in range(0, len(same_size), batch_size):
-                yield same_size[start : start + batch_size]
+        sized = sorted(((*sizes(job), job) for job in jobs), key=lambda item: item[:2])
+        for _, group in groupby(sized, key=lambda item: item[0]):
+            batch = _Batch([])
+            for _, pixels, job in group:
+                if batch.jobs and (len(batch.jobs) == batch_size or batch.pixels + pixels > BATCH_PIXELS):
+                    yield batch
+                    batch = _Batch([])
+                batch.jobs.append(job)
+                batch.pixels += pixels
+            yield batch
 
     def _load(self, job: Job, reading: Future) -> _Loaded | None:
         """A job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
@@ -246,6 +289,7 @@ class FolderRun:
             photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
         record = self._record(job, found, photo_hash) | {"size": [image.width, image.height]}
+        image = shrink(image, SHOWN_SIDE)
         there = [self._path(job, k).exists() for k in range(self.settings.kept)]
         if self.overwrite or not any(there) or (not all(there) and self._was_made_by(job, record)):
             return _Loaded(job, photo, image, found, record)
@@ -307,7 +351,8 @@ class FolderRun:
                     output_luminance=settings.output_luminance,
                     luminance_guidance=settings.luminance_guidance,
                     output_type="decoded",
-                    long_side=self.settings.model_size,
+                    long_side=settings.model_size,
+                    tiled_side=settings.tiled_size,
                 ).images
             if k == 0:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
@@ -317,7 +362,7 @@ class FolderRun:
         seconds = round((time.perf_counter() - started) / len(batch), 2)
         made = []
         for item, own in zip(batch, results, strict=True):
-            images = [Image.fromarray(to_8_bit(values)) for values in own]
+            images = [shrink(Image.fromarray(to_8_bit(values)), SHOWN_SIDE) for values in own]
             order, reports = self._judge(item, images)
             record = item.record | {"seconds": seconds, "instances": reports}
             made.append(_Result(item, [own[k] for k in order], [images[k] for k in order], record))
@@ -337,24 +382,28 @@ class FolderRun:
             write_photo(path, values, result.item.photo)
         return list(map(pixel_hash, result.values))
 
-    def _finish(self, result: _Result, written: Future) -> None:
-        """Note what came of writing a result."""
-        job = result.item.job
-        try:
-            pixels = written.result()
-            self.log({"name": job.name, "outcome": "written", "pixels": pixels} | result.record)
-        except OSError as error:
-            self._fail(job, f"{self._path(job, 0)}: cannot be written ({error.strerror or error})")
-            return
-        self.summary.written += 1
-        self._add_row(job, result.item.image, result.images, result.record["instances"])
+    def _finish(self, writing: list[tuple[_Result, Future]]) -> None:
+        """Wait for results to be written and note what came of it; the list is emptied."""
+        while writing:
+            result, written = writing.pop(0)
+            job = result.item.job
+            try:
+                pixels = written.result()
+                self.log({"name": job.name, "outcome": "written", "pixels": pixels} | result.record)
+            except OSError as error:
+                self._fail(job, f"{self._path(job, 0)}: cannot be written ({error.strerror or error})")
+                continue
+            self.summary.written += 1
+            self._add_row(job, result.item.image, result.images, result.record["instances"])
 
     def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, depth: int) -> np.ndarray:
         """The result (H, W, 3) in the photo's depth."""
         if self.settings.output_luminance == "decoded":
             return quantized(resize(decoded[None], luminance.shape[-2:])[0], depth)
-        parts = recolored_strips(luminance[None], decoded[None])
-        return np.concatenate([quantized(rgb[0], depth) for _, rgb in parts])
+        values = np.empty((*luminance.shape[-2:], 3), np.uint16 if depth == 16 else np.uint8)
+        for rows, rgb in recolored_strips(luminance[None], decoded[None]):
+            values[rows] = quantized(rgb[0], depth)
+        return values
 
     def _judge(self, item: _Loaded, images: list[Image.Image]) -> tuple[list[int], list[list[dict]]]:
         """Which results to keep, and for each what its masked objects were asked to be and are."""
@@ -444,16 +493,23 @@ class FolderRun:
         self._problem(message)
 
 
-def _read_ahead(readers: Executor, batches: Iterable[list[Job]]) -> Iterator[list[tuple[Job, Future]]]:
-    """Batches with their photos being read, one batch ahead: no more than two are in memory."""
+def _read_ahead(readers: Executor, batches: Iterable[_Batch]) -> Iterator[tuple[bool, list[tuple[Job, Future]]]]:
+    """Batches with their photos being read, one batch ahead, unless it or the next is to be alone in memory."""
     ahead = None
     for batch in batches:
-        reading = [(job, readers.submit(_read, job.photo)) for job in batch]
+        if ahead is not None and batch.alone:
+            yield False, ahead
+            ahead = None
+        reading = [(job, readers.submit(_read, job.photo)) for job in batch.jobs]
         if ahead is not None:
-            yield ahead
-        ahead = reading
+            yield False, ahead
+            ahead = None
+        if batch.alone:
+            yield True, reading
+        else:
+            ahead = reading
     if ahead is not None:
-        yield ahead
+        yield False, ahead
 
 
 def _read(path: Path) -> tuple[Photo, str]:

@@ -7,6 +7,7 @@ import io
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from lcad.color import rgb_to_luminance
 from lcad.upsampling import strips
-from ldm.images import ImageError, checked_image, write_bytes
+from ldm.images import ImageError, checked_image, whole_file
 
 FORMATS = {".png": 16, ".tif": 16, ".tiff": 16, ".jpg": 8, ".jpeg": 8, ".webp": 8, ".bmp": 8}
 """suffix -> the most bits per channel that are written"""
 
 ORIENTATION = 0x0112
+_FROM_BGR = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}  # by channels, what OpenCV decodes
+_AS_8_BIT = ((np.arange(1 << 16) * 255 + 32767) // 65535).astype(np.uint8)
 # TIFF tags that describe how pixels are stored, not the photograph; the resolution is written apart
 _STORAGE_TAGS = {*range(254, 267), *range(273, 285), 296, 297, 301, *range(317, 326), 330, 338, 339, 340, 341, 347}
 _STORAGE_TAGS |= {*range(512, 533), 34675, 37724, 700, 33723, 34377}
@@ -111,14 +114,14 @@ def write_photo(path: Path, rgb: np.ndarray, source: Photo) -> None:
     if suffix not in FORMATS:
         raise ValueError(f"{path}: unknown image format; allowed: {', '.join(FORMATS)}")
     alpha = None if suffix in (".jpg", ".jpeg", ".bmp") else source.alpha
-    if rgb.dtype == np.uint16 and FORMATS[suffix] == 16:
-        pixels = rgb if alpha is None else np.dstack([rgb, alpha])
-        data = _png_16(pixels, source) if suffix == ".png" else _tiff_16(pixels, source)
-    else:
-        rgb = to_8_bit(rgb)
-        pixels = rgb if alpha is None else np.dstack([rgb, to_8_bit(alpha)])
-        data = _encoded_8(pixels, suffix, source)
-    write_bytes(path, data)
+    with whole_file(path) as file:
+        if rgb.dtype == np.uint16 and FORMATS[suffix] == 16:
+            pixels = rgb if alpha is None else np.dstack([rgb, alpha])
+            (_write_png_16 if suffix == ".png" else _write_tiff_16)(file, pixels, source)
+        else:
+            rgb = to_8_bit(rgb)
+            pixels = rgb if alpha is None else np.dstack([rgb, to_8_bit(alpha)])
+            _write_8(file, pixels, suffix, source)
 
 
 def quantized(rgb: Tensor, depth: int) -> np.ndarray:
@@ -129,7 +132,7 @@ def quantized(rgb: Tensor, depth: int) -> np.ndarray:
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:
     """uint8 or uint16 -> uint8."""
-    return values if values.dtype == np.uint8 else ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return values if values.dtype == np.uint8 else _AS_8_BIT[values]
 
 
 def _reads_16_bit(image: Image.Image) -> bool:
@@ -147,7 +150,7 @@ def _read_deep(path: Path, orientation: int) -> tuple[np.ndarray, np.ndarray | N
             f"{path}: this kind of 16 bit image cannot be read; save it as TIFF or PNG without compression"
         )
     if values.ndim == 3:
-        values = values[..., [2, 1, 0, 3][: values.shape[2]]]  # from OpenCV's BGR
+        values = cv2.cvtColor(values, _FROM_BGR[values.shape[2]])
     return _split(_upright(values, orientation))
 
 
@@ -214,7 +217,7 @@ def _is_rgb(profile: bytes | None) -> bool:
     return profile is not None and profile[16:20] == b"RGB "
 
 
-def _encoded_8(pixels: np.ndarray, suffix: str, source: Photo) -> bytes:
+def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo) -> None:
     kind = Image.registered_extensions()[suffix]
     options: dict = {
         "JPEG": {"quality": 95, "subsampling": 0},
@@ -225,16 +228,13 @@ def _encoded_8(pixels: np.ndarray, suffix: str, source: Photo) -> bytes:
     if suffix != ".bmp":
         options |= {"exif": source.exif} if source.exif else {}
         options |= {"icc_profile": source.icc} if source.icc else {}
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=kind, **options)
-    return buffer.getvalue()
+    Image.fromarray(pixels).save(file, format=kind, **options)
 
 
-def _tiff_16(pixels: np.ndarray, source: Photo) -> bytes:
-    buffer = io.BytesIO()
+def _write_tiff_16(file: BinaryIO, pixels: np.ndarray, source: Photo) -> None:
     extra = ["unassalpha"] if pixels.shape[2] == 4 else None
     tifffile.imwrite(
-        buffer,
+        file,
         pixels,
         photometric="rgb",
         extrasamples=extra,
@@ -243,9 +243,9 @@ def _tiff_16(pixels: np.ndarray, source: Photo) -> bytes:
         resolution=source.dpi,
         resolutionunit="INCH" if source.dpi else None,
         metadata=None,
+        software=False,  # the photo's own, below
         extratags=_descriptive_tags(source.exif),
     )
-    return buffer.getvalue()
 
 
 def _descriptive_tags(exif: bytes) -> list[tuple[int, str, int, str, bool]]:
@@ -256,12 +256,12 @@ def _descriptive_tags(exif: bytes) -> list[tuple[int, str, int, str, bool]]:
     return [(tag, "s", 0, text, True) for tag, text in kept.items() if isinstance(text, str)]
 
 
-def _png_16(pixels: np.ndarray, source: Photo) -> bytes:
+def _write_png_16(file: BinaryIO, pixels: np.ndarray, source: Photo) -> None:
     order = [2, 1, 0, 3][: pixels.shape[2]]  # OpenCV takes BGR
     made, encoded = cv2.imencode(".png", pixels[..., order])
     if not made:
         raise OSError("the 16 bit PNG could not be encoded")
-    data, chunks = encoded.tobytes(), b""
+    data, chunks = encoded.ravel().data, b""
     if source.icc:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(source.icc))
     if source.dpi:
@@ -270,7 +270,8 @@ def _png_16(pixels: np.ndarray, source: Photo) -> bytes:
     if source.exif:
         chunks += _chunk(b"eXIf", source.exif.removeprefix(b"Exif\0\0"))
     header = 8 + 25  # signature and IHDR
-    return data[:header] + chunks + data[header:]
+    for part in (data[:header], chunks, data[header:]):
+        file.write(part)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -25,15 +25,17 @@ from lcad.extended_conv import ExtendedUNet
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
+from lcad.tiling import tiled, tiles
 from lcad.upsampling import recolor, resize
 from ldm.autoencoder import latent_stride
 from ldm.checkpoint import CheckpointError
-from ldm.guidance import guided
+from ldm.guidance import Denoiser, guided
 from ldm.images import to_image, to_tensor
 from ldm.sampling import sample
 from ldm.schedulers import PREDICTIONS
 from ldm.text_encoder import encode_captions
 
+TILED_SHARE = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
 OUTPUT_LUMINANCE = ("input", "decoded")
 
 
@@ -115,6 +117,14 @@ class LCADPipeline(DiffusionPipeline):
         scale = long_side / max(height, width) if long_side else self.config.image_size / (height * width) ** 0.5
         return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
 
+    def model_sizes(
+        self, height: int, width: int, long_side: int | None = None, tiled_side: int | None = None
+    ) -> tuple[tuple[int, int], ...]:
+        """`model_size`, and the size of the tiles together if they are asked for and cover more."""
+        size = self.model_size(height, width, long_side)
+        covered = size if tiled_side is None else self.model_size(height, width, tiled_side)
+        return (size, covered) if max(covered) > max(size) else (size,)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -130,6 +140,7 @@ class LCADPipeline(DiffusionPipeline):
         latents: Tensor | None = None,
         output_type: str = "pil",
         long_side: int | None = None,
+        tiled_side: int | None = None,
     ) -> LCADPipelineOutput:
         """Colorize photos.
 
@@ -151,6 +162,8 @@ class LCADPipeline(DiffusionPipeline):
             output_type: `pil`, `pt`, or `decoded`: the decoded pictures (3, h, w) at the model's size, whose
                 chroma `lcad.upsampling.recolored_strips` brings to a large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
+            tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
+                size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
 
         Raises:
             ValueError: arguments that do not fit together.
@@ -167,29 +180,30 @@ class LCADPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
         if output_luminance not in OUTPUT_LUMINANCE:
             raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
-        sizes = {self.model_size(*photo.shape[-2:], long_side) for photo in photos}
+        sizes = {self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos}
         if len(sizes) != 1:
             raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
-        (size,) = sizes
+        (sizes,) = sizes
 
         device, dtype = self._execution_device, self.unet.dtype
         luminances = [
             photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos
         ]  # (1, H, W) each
-        features = self.luminance_features(luminances, size)
-
-        latent_size = tuple(side // latent_stride(self.vae) for side in size)
-        if latents is None:
-            shape = (len(photos), self.vae.config.latent_channels, *latent_size)
-            latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"))
-        instances = [
-            self._instances(text, mask, size) if refinement is not None and mask is not None else None
-            for text, mask in zip(captions, mask_list, strict=True)
-        ]
-        z = self._sample(
-            latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
-            guidance_scale, generator,
-        )  # fmt: skip
+        z = None
+        for size in sizes:
+            features = self.luminance_features(luminances, size)
+            if latents is None or z is not None:
+                latent_size = (side // latent_stride(self.vae) for side in size)
+                shape = (len(photos), self.vae.config.latent_channels, *latent_size)
+                latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"))
+            instances = [
+                self._instances(text, mask, size) if refinement is not None and mask is not None else None
+                for text, mask in zip(captions, mask_list, strict=True)
+            ]
+            z = self._sample(
+                latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
+                guidance_scale, generator, z,
+            )  # fmt: skip
         guides = features if luminance_guidance else None
         decoded = (guided_decode(self.vae, z, guides).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
         if output_type == "decoded":
@@ -225,14 +239,43 @@ class LCADPipeline(DiffusionPipeline):
         steps: int,
         guidance_scale: float,
         generator,
+        smaller: Tensor | None = None,
     ) -> Tensor:
-        """Latents (B, C, h, w) from x_T; everything that does not depend on the step is computed here, once."""
-        rows = len(captions)
+        """Latents (B, C, h, w) from x_T, or in tiles from latents of a smaller size, which is that of the tiles."""
         text = encode_captions(self.tokenizer, self.text_encoder, captions)
+        if guidance_scale != 1:
+            text = torch.cat([text, encode_captions(self.tokenizer, self.text_encoder, [""]).expand_as(text)])
+        self.scheduler.set_timesteps(steps)
+        size = x_T.shape[-2:]
+        places = tiles(size, (smaller if smaller is not None else x_T).shape[-2:])
+        denoisers = [
+            self._denoiser(
+                luminance[..., rows, columns],
+                text,
+                [None if item is None else item.part(rows, columns, size) for item in instances],
+                refinement,
+                guidance_scale,
+            )
+            for rows, columns in places
+        ]
+        start = None if smaller is None else resize(smaller.float(), size).to(x_T)
+        noise = generator[0] if isinstance(generator, list) else generator
+        return sample(
+            tiled(denoisers, places), x_T, self.scheduler, steps, noise, self.progress_bar, start, TILED_SHARE
+        )
+
+    def _denoiser(
+        self,
+        luminance: Tensor,
+        text: Tensor,
+        instances: list[InstanceMasks | None],
+        refinement: Refinement | None,
+        guidance_scale: float,
+    ) -> Denoiser:
+        """Guided and refined, for the scheduler's time steps; what does not depend on the step is computed once."""
+        rows = len(luminance)
         responses = self.unet.luminance_responses(luminance)
         if guidance_scale != 1:
-            empty = encode_captions(self.tokenizer, self.text_encoder, [""]).expand_as(text)
-            text = torch.cat([text, empty])
             responses = {site: torch.cat([response, response]) for site, response in responses.items()}
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
@@ -241,14 +284,10 @@ class LCADPipeline(DiffusionPipeline):
 
         denoise = predict
         if any(instances):
-            targets = LogitTargets(instances, x_T.shape[-2:], self.unet.config.attention_head_dim)
+            targets = LogitTargets(instances, luminance.shape[-2:], self.unet.config.attention_head_dim)
             inside = refined(predict, self.unet, targets, rows, refinement)
-            self.scheduler.set_timesteps(steps)
             denoise = during(self.scheduler.timesteps, inside, predict, refinement.start, refinement.end)
-        if guidance_scale != 1:
-            denoise = guided(denoise, guidance_scale)
-        noise = generator[0] if isinstance(generator, list) else generator
-        return sample(denoise, x_T, self.scheduler, steps, noise, self.progress_bar)
+        return denoise if guidance_scale == 1 else guided(denoise, guidance_scale)
 
     def _instances(
         self, caption: str, masks: Tensor | np.ndarray | InstanceMasks, size: tuple[int, int]

@@ -12,21 +12,33 @@ RUN_RECORD = "run.jsonl"
 
 
 class RunRecord:
-    """Appends to a run's record; each line is whole or, after a kill, the last one is not."""
+    """Appends to the record in a run's output folder; each line is whole or, after a kill, the last one is not.
 
-    def __init__(self, path: Path, command: list[str], model_sha256: str):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if _is_torn(path):
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")
-        self.write({"command": command, "model_sha256": model_sha256})
+    Of several processes the first writes the record, each other one a part of its own beside it, which the first
+    takes in: in the end, or after a kill when the next run begins.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0):
+        self.path = folder / (f"run_{rank}.jsonl" if rank else RUN_RECORD)
+        folder.mkdir(parents=True, exist_ok=True)
+        if _is_torn(self.path):
+            self._append("\n")
+        if rank == 0:
+            self.take_in_parts()
 
     def write(self, line: dict) -> None:
         """Add a line, with the time."""
-        text = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | line, ensure_ascii=False)
+        self._append(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | line, ensure_ascii=False) + "\n")
+
+    def take_in_parts(self) -> None:
+        """Move the lines of other processes here."""
+        for part in sorted(self.path.parent.glob("run_*.jsonl")):
+            self._append(part.read_text(encoding="utf-8", errors="replace").rstrip("\n") + "\n")
+            part.unlink()
+
+    def _append(self, text: str) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(text)
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,9 @@ def differences(before: RecordedRun, after: RecordedRun) -> tuple[int, list[str]
 
 def pixel_hash(values: np.ndarray) -> str:
     """SHA-256 of an image's shape, depth and pixels."""
-    return hashlib.sha256(f"{values.shape} {values.dtype}".encode() + values.tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{values.shape} {values.dtype}".encode())
+    digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def _is_torn(path: Path) -> bool:

@@ -1,6 +1,11 @@
-"""Choosing the device to compute on, and the types weights can have."""
+"""Choosing the device to compute on, sharing work out to several, and the types weights can have."""
+
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -22,3 +27,21 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} cannot be used here ({reason}); allowed: auto, cpu, cuda, cuda:1, mps"
         ) from error
     return device
+
+
+def share_out(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":
+    """Start this program once for each device of this machine, or join the processes that torchrun has started.
+
+    Args:
+        accelerator: Lightning's name (auto, cpu, cuda, mps).
+        devices: of each node.
+
+    Returns:
+        Fabric: this process's device, rank and the number of processes; they have all come here by now.
+    """
+    from lightning_fabric import Fabric
+
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    fabric.launch()
+    return fabric

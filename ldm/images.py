@@ -6,6 +6,8 @@ Shapes: images are PIL at the border, tensors inside: (3, H, W) float32 in [0, 1
 import io
 import os
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ except ImportError:
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", *HEIC)
 MAX_PIXELS = 178_000_000  # about where Pillow refuses, too
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow warns from half as many on
+UNFINISHED = ".unfinished"  # suffix of a file that is being written
+UNFINISHED_SECONDS = 60  # for so long nothing was written to one that a killed run has left
 
 
 class ImageError(ValueError):
@@ -155,19 +160,34 @@ def image_grid(rows: Tensor, columns: int) -> Tensor:
     return make_grid(rows.detach().float().cpu().clamp(0, 1), nrow=columns, padding=2, pad_value=1.0)
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file whole or not at all (temporary file beside it, then rename)."""
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write to that comes to be whole or not at all (temporary file beside it, then rename)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with open(temporary, "wb") as file:
+            yield file
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed runs have left of `whole_file` in a folder and below; what may still be written is kept."""
+    for file in folder.rglob(f".*{UNFINISHED}"):
+        if time.time() - file.stat().st_mtime > UNFINISHED_SECONDS:
+            file.unlink(missing_ok=True)
 
 
 def write_image(path: str | os.PathLike, image: Image.Image) -> None:

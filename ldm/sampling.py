@@ -18,6 +18,8 @@ def sample(
     steps: int,
     generator: torch.Generator | None = None,
     progress: Callable | None = None,
+    start: Tensor | None = None,
+    share: float = 1.0,
 ) -> Tensor:
     """Denoise `x_T` ~ N(0, 1), shape (B, C, h, w), to latents of the same shape.
 
@@ -26,12 +28,22 @@ def sample(
         scheduler: any diffusers scheduler set up for what `denoise` predicts; its time steps are set here.
         generator: for schedulers that add noise.
         progress: wraps the iteration over time steps (a progress bar).
+        start: latents to begin from, noised with `x_T` as far as the last `share` of the steps asks (SDEdit, Meng et
+            al. 2022); None: pure noise.
     """
     scheduler.set_timesteps(steps, device=x_T.device)
     accepts = inspect.signature(scheduler.step).parameters
     options = {"generator": generator} if "generator" in accepts else {}
-    x = x_T * scheduler.init_noise_sigma
-    for t in progress(scheduler.timesteps) if progress else scheduler.timesteps:
+    timesteps = scheduler.timesteps
+    if start is None:
+        x = x_T * scheduler.init_noise_sigma
+    else:
+        left_out = min(len(timesteps) - 1, round(len(timesteps) * (1 - share)))
+        timesteps = timesteps[left_out:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(left_out)
+        x = scheduler.add_noise(start, x_T, timesteps[:1])
+    for t in progress(timesteps) if progress else timesteps:
         predicted = denoise(scheduler.scale_model_input(x, t), t)
         x = scheduler.step(predicted, t, x, **options).prev_sample
     return x

@@ -17,14 +17,13 @@ from lcad.command_line import reporting
 
 
 def run(args: argparse.Namespace) -> int:
-    from lightning_fabric import Fabric
     from tqdm import tqdm
 
     from lcad import baselines, evaluation, metrics, runs, tables
+    from ldm.devices import share_out
     from ldm.images import write_bytes
 
-    fabric = Fabric(accelerator=args.accelerator, devices=args.devices, strategy="ddp" if args.devices > 1 else "auto")
-    fabric.launch()
+    fabric = share_out(args.accelerator, args.devices)
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
     masks = args.masks or (args.input / "masks" if (args.input / "masks").is_dir() else None)

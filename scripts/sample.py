@@ -15,12 +15,13 @@ Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from lcad.attention_refinement import MODES
 from lcad.command_line import reporting
-from ldm.devices import DTYPES, choose_device
+from ldm.devices import DTYPES, choose_device, share_out
 from ldm.schedulers import SCHEDULERS
 
 SOURCES = ("auto", "files", "regions", "sam", "referring")  # as lcad.masks.sources, which takes long to import
@@ -80,10 +81,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--pick", choices=["adherence"], help="of the samples keep the one whose masked objects best have their colours"
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    of_torchrun = {name: int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")}
+    devices, nodes = of_torchrun.values()
+    add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
+    add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
     add("--dtype", default="float32", choices=list(DTYPES))
     add("--batch-size", type=int, default=4)
     add("--jobs", type=int, default=2, help="threads that read photos ahead (default: 2)")
     add("--model-size", type=int, help="long side in pixels that the model works at (default: about its own size)")
+    add("--tiled-size", type=int, help="then work it out at this long side, in overlapping tiles of the size before it")
     add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
     add(
         "--refinement",
@@ -103,7 +109,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         ("batch_size", 1),
         ("seed", 0),
         ("jobs", 1),
+        ("devices", 1),
+        ("nodes", 1),
         ("model_size", 16),
+        ("tiled_size", 16),
     ):
         if getattr(args, name) is not None and getattr(args, name) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
@@ -133,16 +142,17 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str]]:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch.distributed
     from tqdm import tqdm
 
     from lcad.attention_refinement import Refinement
     from lcad.contact_sheet import contact_sheet
-    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings
+    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, Summary, own_share
     from lcad.masks.candidates import ProviderOptions
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
-    from lcad.run_records import RUN_RECORD, RunRecord
-    from ldm.images import write_image
+    from lcad.run_records import RunRecord
+    from ldm.images import remove_unfinished, write_image
     from ldm.schedulers import build_scheduler
 
     if args.input is None:
@@ -151,7 +161,11 @@ def run(args: argparse.Namespace) -> int:
         args.masks = "files"
     jobs, absent = find_jobs(args)
 
-    device = choose_device(args.device)
+    device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
+    if processes > 1 and not args.dry_run:
+        fabric = share_out(args.device.partition(":")[0], args.devices, args.nodes)
+        device, rank = fabric.device, fabric.global_rank
+        jobs = own_share(jobs, rank, processes)
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
     pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=len(jobs) > args.batch_size)
@@ -167,6 +181,7 @@ def run(args: argparse.Namespace) -> int:
         args.output_luminance,
         None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
         model_size=args.model_size,
+        tiled_size=args.tiled_size,
     )
     find_masks = None
     if args.masks is not None:
@@ -186,11 +201,22 @@ def run(args: argparse.Namespace) -> int:
         readers=args.jobs,
     )
     if args.dry_run:
-        return show_plan(runner, jobs)
+        return show_plan(runner, jobs, processes)
     args.output.mkdir(parents=True, exist_ok=True)
-    runner.log = RunRecord(args.output / RUN_RECORD, args.command, runner.model_hash).write
-    runner.summary.problems += absent
-    summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch"))
+    record = RunRecord(args.output, rank)
+    if rank == 0:
+        remove_unfinished(args.output)
+        record.write({"command": args.command, "model_sha256": runner.model_hash})
+        runner.summary.problems += absent
+    runner.log = record.write
+    summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch", disable=rank > 0))
+    if processes > 1:
+        parts: list = [None] * processes
+        torch.distributed.all_gather_object(parts, summary)
+        if rank > 0:
+            raise SystemExit(0)  # the first process speaks for all
+        record.take_in_parts()
+        summary = Summary.of_all(parts)
 
     if summary.rows:
         write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows))
@@ -202,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if summary.problems else 0
 
 
-def show_plan(runner, jobs: list) -> int:
+def show_plan(runner, jobs: list, processes: int) -> int:
     """Say what would be done with each photo, and in about what time."""
     from collections import Counter
 
@@ -213,7 +239,7 @@ def show_plan(runner, jobs: list) -> int:
         print(f"{state:>10}  {job.photo}  {job.caption or '(automatic)'}")
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     if first is not None:
-        minutes = counts["new"] * runner.seconds_per_photo(first) / 60
+        minutes = counts["new"] * runner.seconds_per_photo(first) / 60 / processes
         print(f"about {minutes:.1f} min without masks, by two short runs over {first.photo.name}")
     return 0
 

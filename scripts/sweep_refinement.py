@@ -74,7 +74,7 @@ def draw(rows: list[dict], path: Path) -> None:
     names = [f"{row['start']:.0%} to {row['end']:.0%}, strength {row['strength']:g}" for row in parts]
     right.barh(names, [row["adherent"] for row in parts])
     right.axvline(rows[0]["adherent"], color="0.5", linestyle=":")
-    right.set(title="one_pass in a part of the steps (dotted: none)", xlim=(0, 1))
+    right.set(title="in a part of the steps (dotted: none)", xlim=(0, 1))
     right.invert_yaxis()
     figure.savefig(path, dpi=110)
 

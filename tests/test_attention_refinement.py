@@ -34,6 +34,24 @@ def test_gradient_is_that_of_the_binary_cross_entropy(targets):
     assert not element[1].any()  # the photo without masks
 
 
+def test_the_loss_is_that_of_the_mean_over_heads():
+    """Of one head its gradient is the refinement's, and parts of pixels count as parts."""
+    masks = torch.zeros(2, 8, 8)
+    masks[0, :, :4], masks[1, :, 4:] = 1, 0.5
+    one = LogitTargets([InstanceMasks(PHRASES, masks), None], (8, 8), heads=1, resize="area")
+    logits = torch.randn(2, 1, 64, 77, requires_grad=True)
+    (gradient,) = torch.autograd.grad(one.loss(logits), logits)
+    assert torch.allclose(gradient * len(PHRASES), one.gradient(logits.detach(), "mean"), atol=1e-7)
+    several = torch.cat([logits - 1, logits + 1], dim=1)
+    assert one.loss(several).item() == pytest.approx(one.loss(logits).item(), rel=1e-5)
+    masks = torch.zeros(1, 8, 8)
+    masks[0, :1] = 1
+    perfect = torch.full((1, 1, 16, 77), -20.0)
+    perfect[..., :4, :] = 0  # half of each pixel in the first of four rows
+    small = LogitTargets([InstanceMasks(PHRASES[:1], masks)], (8, 8), heads=1, resize="area")
+    assert small.loss(perfect).item() == pytest.approx(torch.tensor(2.0).log().item() / 4, rel=1e-4)
+
+
 def test_masks_reach_every_level_and_odd_sizes():
     masks = torch.ones(2, 10, 6)
     targets = LogitTargets([InstanceMasks(PHRASES, masks)], (5, 3), heads=1)

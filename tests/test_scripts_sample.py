@@ -1,6 +1,9 @@
 """Colorizing folders through the script's own main, with good and bad input."""
 
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from ldm.images import read_image, to_tensor
 from scripts import sample
 from tests.conftest import random_photo
 
-MINI = Path(__file__).parents[1] / "checkpoints" / "mini"
+ROOT = Path(__file__).parents[1]
+MINI = ROOT / "checkpoints" / "mini"
 
 
 @pytest.fixture
@@ -311,3 +315,81 @@ def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
     status, err = run("--input", photo_folder / "images", "--batch-size", 3, "--jobs", 3)
     assert status == 1 and "p2.png: was changed while it was read" in err
     assert len(list(run.out.glob("p*.png"))) == 7
+
+
+def test_a_large_photo_is_alone_in_memory(run, photo_folder, monkeypatch):
+    """None is read before the one before is written; smaller ones are read ahead."""
+    from lcad import folder_run
+
+    events = []
+
+    def noting(what, action):
+        def noted(*args):
+            events.append(what)
+            return action(*args)
+
+        return noted
+
+    monkeypatch.setattr(folder_run, "read_photo", noting("read", folder_run.read_photo))
+    monkeypatch.setattr(folder_run, "write_photo", noting("write", folder_run.write_photo))
+    images = photo_folder / "images"
+    assert run("--input", images, "--batch-size", 4)[0] == 0
+    assert events[:8] == ["read"] * 8
+    events.clear()
+    monkeypatch.setattr(folder_run, "BATCH_PIXELS", 48 * 40 - 1)
+    assert run("--input", images, "--batch-size", 4, "--overwrite")[0] == 0
+    assert events == ["read", "write"] * 8
+    monkeypatch.setattr(folder_run, "BATCH_PIXELS", 2 * 48 * 40)
+    assert run("--input", images, "--batch-size", 4, "--overwrite")[0] == 0
+    assert len(list(run.out.glob("p*.png"))) == 8
+
+
+def test_a_full_disk(run, tmp_path):
+    """The photo is reported, nothing is left of its result, and it is made once there is room."""
+    random_photo(0, 300, 200).save(tmp_path / "large.png")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        status, err = run("--input", tmp_path / "large.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1 and "large.png: cannot be written (File too large)" in err
+    assert {path.name for path in run.out.iterdir()} == {"large.json", "run.jsonl"}
+    assert run("--input", tmp_path / "large.png")[0] == 0 and (run.out / "large.png").is_file()
+
+
+def test_what_a_killed_run_leaves_is_removed(run, photo_folder):
+    import os
+
+    run.out.mkdir()
+    for name, age in ((".p1.png.abc.unfinished", 3600), (".p2.png.abc.unfinished", 0), (".hidden", 3600)):
+        (run.out / name).write_bytes(b"half")
+        os.utime(run.out / name, (os.path.getmtime(run.out / name) - age,) * 2)
+    assert run("--input", photo_folder / "images" / "p1.png")[0] == 0
+    assert {path.name for path in run.out.glob(".*")} == {".p2.png.abc.unfinished", ".hidden"}, "not what is in work"
+
+
+def test_a_larger_size_in_tiles(run, photo_folder):
+    photo = photo_folder / "images" / "p0.png"
+    assert run("--input", photo, "--tiled-size", 96, "--mask-folder", photo_folder / "masks")[0] == 0
+    assert read_image(run.out / "p0.png").size == (48, 40)
+    assert json.loads((run.out / "p0.json").read_text())["settings"]["tiled_size"] == 96
+
+
+@pytest.mark.slow
+def test_photos_are_shared_out_to_processes(tiny_checkpoint, photo_folder, tmp_path):
+    """Each photo is done once, in one record, started by the script itself or by torchrun."""
+    script = [ROOT / "scripts" / "sample.py", "--input", photo_folder / "images", "--model", tiny_checkpoint]
+    script += ["--steps", "2", "--device", "cpu", "--batch-size", "1", "--output"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    for name, before, after in (("one", [], []), ("two", [], ["--devices", "2"]), ("torchrun", torchrun, [])):
+        subprocess.run([sys.executable, *before, *script, tmp_path / name, *after], check=True, cwd=ROOT)
+        lines = [json.loads(line) for line in (tmp_path / name / "run.jsonl").read_text().splitlines()]
+        assert "command" in lines[0] and sorted(line["name"] for line in lines[1:]) == [f"p{i}" for i in range(8)]
+        same = {path.name for path in (tmp_path / name).iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
+        assert same and read_image(tmp_path / name / "contact_sheet.png").height > 8 * 200
+        for i in range(8):
+            results = [np.asarray(read_image(tmp_path / run / f"p{i}.png")).astype(int) for run in ("one", name)]
+            assert np.abs(results[0] - results[1]).max() <= 1
+    again = ["--repeat", tmp_path / "two" / "run.jsonl", "--output", tmp_path / "again"]
+    subprocess.run([sys.executable, script[0], *again], check=True, cwd=ROOT)
