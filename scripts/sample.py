@@ -9,8 +9,8 @@
     python scripts/sample.py --input cups/ --mask-folder masks/ --model checkpoints/lcad
     python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
-Results, a JSON record beside each, contact_sheet.png and run.jsonl are written to the output folder; --repeat run.jsonl
-makes the same again.
+Results, a JSON record beside each, contact_sheet.png and run.jsonl are written to the output folder. A run that was
+stopped goes on by the same command or --resume coloured/; --repeat coloured/run.jsonl makes the same again elsewhere.
 Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
 """
 
@@ -98,6 +98,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="instance-aware sampling, where there are masks",
     )
     add("--strength", type=float, help="strength of instance-aware sampling")
+    add(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="go on with a run that was stopped, by its output folder",
+    )
     add("--repeat", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
     add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
@@ -244,6 +250,14 @@ def show_plan(runner, jobs: list, processes: int) -> int:
     return 0
 
 
+def resume(folder: Path) -> int:
+    """Run the command of the record in an output folder once more; what is done is kept."""
+    from lcad.run_records import RUN_RECORD, read_record
+
+    command = [part for part in read_record(folder / RUN_RECORD).command if part != "--overwrite"]
+    return run(parse([*command, "--output", str(folder)]))
+
+
 def repeat(record: Path, output: Path) -> int:
     """Run the command of a record again, into another folder, and compare the pixels."""
     from lcad.run_records import RUN_RECORD, differences, read_record
@@ -262,6 +276,8 @@ def repeat(record: Path, output: Path) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    if args.resume is not None:
+        return reporting(lambda: resume(args.resume))
     return reporting(lambda: run(args) if args.repeat is None else repeat(args.repeat, args.output))
 
 

@@ -271,6 +271,18 @@ def test_a_run_is_repeated_from_its_record(run, photo_folder, tmp_path):
     assert sorted(line["outcome"] for line in outcomes) == ["failed"] + ["kept"] * 7
 
 
+def test_a_stopped_run_is_resumed_by_its_folder(run, photo_folder):
+    assert run("--input", photo_folder / "images", "--caption", "a red cup", "--seed", 3)[0] == 0
+    before = {path.name: path.read_bytes() for path in run.out.glob("p*.png")}
+    for i in (2, 5):
+        (run.out / f"p{i}.png").unlink()
+    assert sample.main(["--resume", str(run.out)]) == 0
+    assert {path.name: path.read_bytes() for path in run.out.glob("p*.png")} == before
+    last = [json.loads(line) for line in (run.out / "run.jsonl").read_text().splitlines()][-8:]
+    assert sorted(line["outcome"] for line in last) == ["kept"] * 6 + ["written"] * 2
+    assert sample.main(["--resume", str(photo_folder)]) == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1, 2]", b'{"command": "rm"}'])
 def test_what_is_no_record_of_a_run(content, run, tmp_path, capsys):
     (tmp_path / "run.jsonl").write_bytes(content)
