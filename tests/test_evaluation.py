@@ -122,7 +122,7 @@ def test_photos_are_shared_out_to_processes(tiny_checkpoint, photo_folder, tmp_p
     command += ["--size", "40", "--steps", "1", "--levels", "complete", "--accelerator", "cpu"]
     for devices in ("1", "2"):
         subprocess.run([*command, "--output", tmp_path / devices, "--devices", devices], check=True, cwd=ROOT)
-    assert summary(tmp_path / "1") == summary(tmp_path / "2")
+    assert summary(tmp_path / "2") == pytest.approx(summary(tmp_path / "1"), rel=1e-4)  # other batches, other rounding
 
 
 def test_bootstrap_interval():
