@@ -43,8 +43,9 @@ def test_convert_and_colorize_within_ten_gigabytes(tmp_path):
     peak, printed = peak_memory("scripts/convert_checkpoint.py", str(file), str(folder))
     assert peak < LIMIT_KB and "unet: 860,995,524 parameters" in printed
     file.unlink()
-    photo = ROOT / "data" / "examples" / "images" / "coffee.jpg"
-    arguments = ["--model", str(folder), "--input", str(photo), "--mask-folder", str(ROOT / "data" / "examples" / "masks")]
+    examples = ROOT / "data" / "examples"
+    arguments = ["--model", str(folder), "--input", str(examples / "images" / "coffee.jpg")]
+    arguments += ["--mask-folder", str(examples / "masks")]
     out = tmp_path / "out"
     peak_sampling, _ = peak_memory("scripts/sample.py", *arguments, "--steps", "2", "--output", str(out))
     print(f"peak memory: converting {peak / 1e6:.1f} GB, colorizing {peak_sampling / 1e6:.1f} GB")
