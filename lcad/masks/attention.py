@@ -17,7 +17,7 @@ from ldm.images import to_tensor
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
-STEPS = 8  # of a conditional pass each: as much as four guided steps
+STEPS = 5  # of a conditional pass each: with the rest of finding masks less than six guided steps
 
 
 @torch.no_grad()
