@@ -1,5 +1,6 @@
 """Choosing the device to compute on, sharing work out to several, and the types weights can have."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,8 +41,10 @@ def share_out(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":
         Fabric: this process's device, rank and the number of processes; they have all come here by now.
     """
     from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
-    strategy = "ddp" if devices * nodes > 1 else "auto"
+    # by default the first to finish waits half an hour for the others
+    strategy = DDPStrategy(timeout=timedelta(days=30)) if devices * nodes > 1 else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
     fabric.launch()
     return fabric
