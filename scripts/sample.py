@@ -214,6 +214,8 @@ def run(args: argparse.Namespace) -> int:
         remove_unfinished(args.output)
         record.write({"command": args.command, "model_sha256": runner.model_hash})
         runner.summary.problems += absent
+    if processes > 1:
+        fabric.barrier()  # what an earlier run has left is taken in by now
     runner.log = record.write
     summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch", disable=rank > 0))
     if processes > 1:
