@@ -118,7 +118,8 @@ class LatentStage(pl.LightningModule):
             wanted = LogitTargets(grounded or nothing, z.shape[-2:], heads, resize="area")
 
             def attend(_name: str, logits: Tensor) -> Tensor:
-                misplaced.append(wanted.loss(logits))
+                if grounded is not None:
+                    misplaced.append(wanted.loss(logits))
                 return logits - TRAINING_STRENGTH * given.gradient(logits, "element")
 
             with attention_logits(self.unet, attend, len(z)):

@@ -256,8 +256,12 @@ def resume(folder: Path) -> int:
     """Run the command of the record in an output folder once more; what is done is kept."""
     from lcad.run_records import RUN_RECORD, read_record
 
-    command = [part for part in read_record(folder / RUN_RECORD).command if part != "--overwrite"]
-    return run(parse([*command, "--output", str(folder)]))
+    return run_again(read_record(folder / RUN_RECORD).command, folder)
+
+
+def run_again(command: list[str], output: Path) -> int:
+    """Run a recorded command into a folder, where nothing is overwritten."""
+    return run(parse([*(part for part in command if part != "--overwrite"), "--output", str(output)]))
 
 
 def repeat(record: Path, output: Path) -> int:
@@ -267,8 +271,7 @@ def repeat(record: Path, output: Path) -> int:
     before = read_record(record)
     if (output / RUN_RECORD).exists():
         raise ValueError(f"{output}: holds a run already; repeat into another --output")
-    command = [part for part in before.command if part != "--overwrite"]
-    status = run(parse([*command, "--output", str(output)]))
+    status = run_again(before.command, output)
     same, different = differences(before, read_record(output / RUN_RECORD))
     print(f"{same} of {same + len(different)} photos have the same pixels as in {record}")
     for line in different:

@@ -39,11 +39,9 @@ def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder
 
 
 def instances_of_label_maps(maps: dict[str, Path], classes: dict[int, str], tokenizer: CLIPTokenizer) -> InstanceFinder:
-    """Label maps (photo's stem -> file), for the captions that `lcad.data.color_captions` makes of them."""
+    """Label maps (stem of each photo -> file), for the captions that `lcad.data.color_captions` makes of them."""
 
     def find(photo: Path, rgb: np.ndarray, caption: str, _rng: np.random.Generator) -> InstanceMasks | None:
-        if photo.stem not in maps:
-            return None
         named = dict(label_phrases(rgb, read_label_map(maps[photo.stem]), classes))
         phrases = comma_phrases(caption, tokenizer)
         if not phrases or any(phrase.text not in named for phrase in phrases):

@@ -47,9 +47,8 @@ def open_photos(
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
         training += parts["train"]
-        finder = None if tokenizer is None else _instance_finder(source, tokenizer)
-        if finder is not None:
-            instances |= dict.fromkeys(parts["train"], finder)
+        if tokenizer is not None:
+            instances |= _instance_finders(source, parts["train"], tokenizer)
         validation.append(parts["val"])
     mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
     drawn = CaptionSampler(config.scarce, config.drop)
@@ -59,14 +58,17 @@ def open_photos(
     }
 
 
-def _instance_finder(source: SourceConfig, tokenizer: CLIPTokenizer) -> InstanceFinder | None:
+def _instance_finders(source: SourceConfig, photos: list[Path], tokenizer: CLIPTokenizer) -> dict[Path, InstanceFinder]:
+    """For the photos that may have masks: the others need not be read for them."""
     if source.masks is not None:
         if not Path(source.masks).is_dir():
             raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
-        return instances_of_files(Path(source.masks), tokenizer)
+        return dict.fromkeys(photos, instances_of_files(Path(source.masks), tokenizer))
     if "label_maps" in source.caption_sources:
-        return instances_of_label_maps(*_label_maps(source), tokenizer)
-    return None
+        maps, classes = _label_maps(source)
+        labelled = [photo for photo in photos if photo.stem in maps]
+        return dict.fromkeys(labelled, instances_of_label_maps(maps, classes, tokenizer))
+    return {}
 
 
 def source_captions(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
