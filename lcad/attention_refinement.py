@@ -104,11 +104,28 @@ class LogitTargets:
             gradient = gradient * weight / (self.heads * logits.shape[-2])
         return gradient
 
-    def loss(self, logits: Tensor) -> Tensor:
-        """L_BCE of logits (B, M, P, T), of which the mean over heads is taken: a scalar, the mean over phrases."""
+    def grounding_loss(self, logits: Tensor) -> Tensor:
+        """How far the attention of words is from their masks, for training: a scalar, the mean over phrases.
+
+        The sum of two losses of logits (B, M, P, T), of which the mean over heads is taken, as in TokenCompose (Wang et
+        al. 2024): `pixel_loss`, which is L_BCE of Algorithm 1, and `token_loss`, for which to look at another object,
+        few as its pixels are, costs as much as to look at nothing in particular.
+        """
         target, weight = (part.to(logits.device)[:, 0] for part in self._by_pixels[logits.shape[-2]])
-        each = F.binary_cross_entropy_with_logits(logits.float().mean(1), target, reduction="none")
-        return (each.mean(1, keepdim=True) * weight).sum() / weight.sum().clamp_min(1)
+        logits = logits.float().mean(1)  # (B, P, T)
+        each = pixel_loss(logits, target) + token_loss(logits, target)  # (B, T)
+        return (each * weight[:, 0]).sum() / weight.sum().clamp_min(1)
+
+
+def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of logits with masks (B, P, T), the mean over pixels -> (B, T)."""
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+
+
+def token_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """-log of the share of a token's attention (softmax over pixels) that lies in its mask, shapes as above."""
+    inside = (logits.log_softmax(1) + target.clamp_min(1e-30).log()).logsumexp(1)
+    return torch.where(target.amax(1) > 0, -inside, 0)
 
 
 def _resize_targets(

@@ -133,7 +133,7 @@ class LatentConfig:
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
     timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
     refined: float = 0.0  # share of the photos with masks whose attention is refined in training; the paper: none
-    grounding: float = 0.0  # weight of L_BCE of the others' attention, that words find their objects; the paper: none
+    grounding: float = 0.0  # weight of a loss of the others' attention, that words find their objects; the paper: none
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0

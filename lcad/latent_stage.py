@@ -106,12 +106,12 @@ class LatentStage(pl.LightningModule):
         With `instances` the attention of those photos is refined as in sampling (Algorithm 1, one pass). The paper
         does so in sampling alone: its text encoder has learnt elsewhere to keep a colour with its object.
 
-        With `grounded` the loss has `LatentConfig.grounding` times L_BCE of Algorithm 1 more, for those photos: without
-        masks their words learn to attend to their own objects (as in TokenCompose, Wang et al. 2024).
+        With `grounded`, `LatentConfig.grounding` times `LogitTargets.grounding_loss` of those photos is added: their
+        words learn to attend to their own objects without the help of masks.
         """
         z_t = self.schedule.add_noise(z, noise, t)
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
-        misplaced: list[Tensor] = []  # L_BCE of each layer
+        misplaced: list[Tensor] = []  # the loss of each layer
         if any(instances or ()) or any(grounded or ()):
             nothing, heads = [None] * len(z), self.unet.config.attention_head_dim
             given = LogitTargets(instances or nothing, z.shape[-2:], heads)
@@ -119,7 +119,7 @@ class LatentStage(pl.LightningModule):
 
             def attend(_name: str, logits: Tensor) -> Tensor:
                 if grounded is not None:
-                    misplaced.append(wanted.loss(logits))
+                    misplaced.append(wanted.grounding_loss(logits))
                 return logits - TRAINING_STRENGTH * given.gradient(logits, "element")
 
             with attention_logits(self.unet, attend, len(z)):

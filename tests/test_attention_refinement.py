@@ -1,10 +1,20 @@
 """Algorithm 1: the closed gradient, both modes, and nothing left on the model."""
 
+from math import log
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
+from lcad.attention_refinement import (
+    InstanceMasks,
+    LogitTargets,
+    Refinement,
+    during,
+    pixel_loss,
+    refined,
+    token_loss,
+)
 from lcad.phrases import Phrase
 from ldm.attention import attention_logits
 
@@ -34,22 +44,50 @@ def test_gradient_is_that_of_the_binary_cross_entropy(targets):
     assert not element[1].any()  # the photo without masks
 
 
-def test_the_loss_is_that_of_the_mean_over_heads():
-    """Of one head its gradient is the refinement's, and parts of pixels count as parts."""
+def test_the_pixel_loss_has_the_gradient_of_the_refinement():
+    masks = torch.zeros(2, 8, 8)
+    masks[0, :, :4], masks[1, :, 4:] = 1, 0.5
+    targets = LogitTargets([InstanceMasks(PHRASES[:1], masks[:1])], (8, 8), heads=1)
+    logits = torch.randn(1, 1, 64, 77, requires_grad=True)
+    wanted = masks[0].flatten()[None, :, None].expand(1, 64, 3)
+    (gradient,) = torch.autograd.grad(pixel_loss(logits[:, 0, :, 1:4], wanted).mean(), logits)
+    assert torch.allclose(gradient, targets.gradient(logits.detach(), "mean"), atol=1e-7)
+
+
+def test_the_token_loss_is_of_the_share_of_attention_in_the_mask():
+    target = torch.zeros(1, 16, 3)
+    target[:, :4, 0], target[:, :4, 1] = 1, 0.5  # token 2 has no mask
+    logits = torch.zeros(1, 16, 3)
+    assert token_loss(logits, target)[0].tolist() == pytest.approx([log(4), log(8), 0])
+    logits[:, :2] = 100.0
+    assert token_loss(logits, target)[0].tolist() == pytest.approx([0, log(2), 0], abs=1e-5)
+    off = torch.zeros(1, 16, 3)
+    off[:, :4] = -50.0  # all attention is elsewhere, and there is still a way back
+    off.requires_grad_()
+    token_loss(off, target)[0, 0].backward()
+    assert off.grad[0, :4, 0].sum().item() == pytest.approx(-1, rel=1e-3)
+
+
+def test_the_grounding_loss_is_that_of_the_mean_over_heads():
     masks = torch.zeros(2, 8, 8)
     masks[0, :, :4], masks[1, :, 4:] = 1, 0.5
     one = LogitTargets([InstanceMasks(PHRASES, masks), None], (8, 8), heads=1, resize="area")
-    logits = torch.randn(2, 1, 64, 77, requires_grad=True)
-    (gradient,) = torch.autograd.grad(one.loss(logits), logits)
-    assert torch.allclose(gradient * len(PHRASES), one.gradient(logits.detach(), "mean"), atol=1e-7)
+    logits = torch.randn(2, 1, 64, 77)
     several = torch.cat([logits - 1, logits + 1], dim=1)
-    assert one.loss(several).item() == pytest.approx(one.loss(logits).item(), rel=1e-5)
+    assert one.grounding_loss(several).item() == pytest.approx(one.grounding_loss(logits).item(), rel=1e-5)
+    # phrases count alike, and the photo without masks not at all
+    token = [masks[i].flatten()[None, :, None].expand(1, 64, 3) for i in range(2)]
+    each = [
+        (pixel_loss(part, wanted) + token_loss(part, wanted)).mean()
+        for part, wanted in zip((logits[:1, 0, :, 1:4], logits[:1, 0, :, 5:8]), token, strict=True)
+    ]
+    assert one.grounding_loss(logits).item() == pytest.approx(sum(each).item() / 2, rel=1e-5)
     masks = torch.zeros(1, 8, 8)
-    masks[0, :1] = 1
-    perfect = torch.full((1, 1, 16, 77), -20.0)
-    perfect[..., :4, :] = 0  # half of each pixel in the first of four rows
+    masks[0, :1] = 1  # half of each pixel in the first of four rows
     small = LogitTargets([InstanceMasks(PHRASES[:1], masks)], (8, 8), heads=1, resize="area")
-    assert small.loss(perfect).item() == pytest.approx(torch.tensor(2.0).log().item() / 4, rel=1e-4)
+    perfect = torch.full((1, 1, 16, 77), -20.0)
+    perfect[..., :4, :] = 0
+    assert small.grounding_loss(perfect).item() == pytest.approx(log(2) / 4 + log(2), rel=1e-4)
 
 
 def test_masks_reach_every_level_and_odd_sizes():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lcad.masks.candidates import Regions
-from lcad.masks.matching import assign, score_regions
+from lcad.masks.matching import UNITED, assign, score_regions, unite
 from lcad.phrases import Phrase
 
 SIDE = 16
@@ -30,9 +30,10 @@ LEFT, RIGHT = block(6, 1), block(6, 11)
 
 def test_a_region_that_is_what_is_attended_to_scores_one():
     both = torch.maximum(LEFT, RIGHT)
-    scores = score_regions(LEFT[None] + 0.1, regions(LEFT, RIGHT, both, block(6, 1, 4, 2)), [phrase()])
-    assert scores[0, 0] == pytest.approx(1, abs=1e-4)
-    assert scores[0, 1] < 0 < scores[0, 2] < 1 and 0 < scores[0, 3] < 1
+    candidates = regions(LEFT, RIGHT, both, block(6, 1, 4, 2))
+    assert score_regions(LEFT[None], candidates, [phrase()])[0].tolist() == pytest.approx([1, 0, 0.5, 0.5])
+    half = score_regions(LEFT[None] / 2, candidates, [phrase()])[0]
+    assert half.tolist() == pytest.approx([0.5, 0, 8 / 32, 4 / 12]), "half as sure"
 
 
 def test_position_words_break_ties():
@@ -42,7 +43,7 @@ def test_position_words_break_ties():
         scores = score_regions(attention, found, [phrase(position) for position in positions])
         assert [match.region for match in assign(scores, found)] == expected
     top, bottom = block(1, 6), block(11, 6)
-    scores = score_regions(torch.ones(1, SIDE, SIDE), regions(top, bottom), [phrase("bottom")])
+    scores = score_regions(torch.zeros(1, SIDE, SIDE), regions(top, bottom), [phrase("bottom")])
     assert scores[0, 1] > 0 > scores[0, 0], "attention without preference leaves it to the position"
     scores = score_regions(torch.ones(1, SIDE, SIDE), regions(LEFT, block(6, 6)), [phrase("middle")])
     assert scores[0].argmax() == 1
@@ -65,7 +66,24 @@ def test_weak_matches_and_foreign_regions_give_none():
     scores = score_regions(torch.stack([LEFT, LEFT]), found, [phrase(), phrase()])
     matches = assign(scores, found)
     assert [match.region for match in matches] == [None, 0], "region 0 was made for phrase 1"
-    assert matches[0].score < 0.25
+    assert matches[0].score < 0.1
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
     scores = score_regions(torch.stack([LEFT, LEFT]), nothing, [phrase(), phrase()])
     assert [match.region for match in assign(scores, nothing)] == [None, None]
+
+
+def test_regions_are_united_where_attention_is_on_all_of_them():
+    far = block(1, 11)
+    found = regions(LEFT, RIGHT, far, phrases=[None, None, 1])
+    attention = torch.stack([torch.maximum(LEFT, RIGHT), LEFT])
+    united = unite(attention, found)
+    assert united.phrases == [None, None, 1, 0], "one region is enough for phrase 1"
+    assert torch.equal(united.masks[3], torch.maximum(LEFT, RIGHT))
+    assert [match.region for match in assign(score_regions(attention, united, [phrase(), phrase()]), united)] == [
+        3,
+        None,
+    ]
+    little = torch.maximum(LEFT, block(6, 11, 4, 1))  # a quarter more is less than UNITED
+    assert 1.25 < UNITED and len(unite(little[None], regions(LEFT, block(6, 11, 4, 1))).masks) == 2
+    nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
+    assert len(unite(attention, nothing).masks) == 0

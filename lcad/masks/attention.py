@@ -17,17 +17,18 @@ from ldm.images import to_tensor
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
-STEPS = 5  # of a conditional pass each: with the rest of finding masks less than six guided steps
+STEPS = (2, 5)  # the first 2 of 5: they see little of the colours, and cost one conditional pass each
 
 
 @torch.no_grad()
 def phrase_attention(
-    pipeline: LCADPipeline, photo: Image.Image, caption: str, phrases: list[Phrase], steps: int = STEPS, seed: int = 0
+    pipeline: LCADPipeline, photo: Image.Image, caption: str, phrases: list[Phrase], seed: int = 0
 ) -> Tensor:
-    """How much each place attends to each phrase's object word -> (P, h, w) float32 on the CPU, each of mean 1.
+    """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 
-    The photo is sampled without guidance, in few steps. A layer's map is the mean over its heads and the object's
-    tokens, over its own mean, so that no layer outweighs the others.
+    The photo is sampled without guidance for a few steps. A layer's map is the sigmoid of its logits, which is what
+    Algorithm 1 compares with masks (here of their mean over heads and the object's tokens). What all places have in
+    common is taken off: a word that attends to all of them alike has no object.
     """
     luminance = rgb_to_luminance(to_tensor(photo))
     size = pipeline.model_size(photo.height, photo.width)
@@ -35,13 +36,13 @@ def phrase_attention(
     responses = pipeline.unet.luminance_responses(pipeline.luminance_features([luminance], size)[-1])
     text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption])
     layer_sizes = _layer_sizes(latent_size)
-    total = torch.zeros(len(phrases), *latent_size)
+    maps: list[Tensor] = []  # (P, h, w) of each layer and step
 
     def collect(_name: str, logits: Tensor) -> Tensor:  # (1, M, Q, T)
-        attention = logits.float().softmax(-1)[0].mean(0).cpu()  # (Q, T)
-        maps = torch.stack([attention[:, slice(*phrase.object_tokens)].mean(1) for phrase in phrases])  # (P, Q)
-        maps = (maps / maps.mean(1, keepdim=True)).unflatten(1, layer_sizes[logits.shape[-2]])
-        total.add_(F.interpolate(maps[None], latent_size, mode="bilinear")[0])
+        mean = logits[0].float().mean(0).cpu()  # (Q, T)
+        words = torch.stack([mean[:, slice(*phrase.object_tokens)].mean(1) for phrase in phrases])  # (P, Q)
+        inside = words.sigmoid().unflatten(1, layer_sizes[logits.shape[-2]])
+        maps.append(F.interpolate(inside[None], latent_size, mode="bilinear")[0])
         return logits
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -51,8 +52,10 @@ def phrase_attention(
     generator = torch.Generator().manual_seed(seed)
     x_T = torch.randn(1, pipeline.vae.config.latent_channels, *latent_size, generator=generator)
     scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # the pipeline's own keeps its steps
-    sample(denoise, x_T.to(text), scheduler, steps, generator)
-    return total / total.mean((1, 2), keepdim=True)
+    first, steps = STEPS
+    sample(denoise, x_T.to(text), scheduler, steps, generator, progress=lambda timesteps: timesteps[:first])
+    inside = torch.stack(maps).mean(0)
+    return inside - inside.amin((1, 2), keepdim=True)
 
 
 def _layer_sizes(latent_size: tuple[int, int]) -> dict[int, tuple[int, int]]:

@@ -14,9 +14,10 @@ from torch import Tensor
 from lcad.masks.candidates import Regions
 from lcad.phrases import Phrase
 
-WEAK = 0.25  # a phrase whose best score is below this gets no region
+WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger
-POSITION_WEIGHT = 0.5  # of a position word against attention
+POSITION_WEIGHT = 0.25  # of a position word against attention
+UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
 
 _PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # towards (x, y)
 
@@ -35,13 +36,15 @@ class Match:
 
 
 def score_regions(attention: Tensor, regions: Regions, phrases: list[Phrase]) -> np.ndarray:
-    """Scores (P, R): the correlation of attention and region, moved by position words.
+    """Scores (P, R): the expected IoU of each region and each phrase's object, moved by position words.
 
-    The correlation over the cells of the map is 1 for a region that is all that is attended to and nothing else, so
-    too large and too small a region score less. Regions made for another phrase score -1.
+    Args:
+        attention: (P, h, w), the probability that a place is the object's, see `phrase_attention`.
+
+    Regions made for another phrase score -1.
     """
-    cells = F.interpolate(regions.masks[None], attention.shape[-2:], mode="area")[0].flatten(1)  # (R, h w)
-    scores = (_standardized(attention.flatten(1)) @ _standardized(cells).T).numpy() / cells.shape[1]
+    cells = _cells(regions.masks, attention)
+    scores = expected_iou(attention.flatten(1), cells).numpy()
     for p, phrase in enumerate(phrases):
         scores[p] += POSITION_WEIGHT * _fits(phrase.position, cells, attention.shape[-2:])
     for r, owner in enumerate(regions.phrases):
@@ -80,10 +83,43 @@ def best_pairs(scores: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(*(index.tolist() for index in linear_sum_assignment(scores, maximize=True)), strict=True))
 
 
-def _standardized(values: Tensor) -> Tensor:
-    """Rows of zero mean and unit deviation; a constant row becomes zero."""
-    values = values - values.mean(1, keepdim=True)
-    return values / values.pow(2).mean(1, keepdim=True).sqrt().clamp_min(1e-6)
+def unite(attention: Tensor, regions: Regions) -> Regions:
+    """`regions`, and for each phrase the union of some that its word attends to better than to any one of them.
+
+    Regions are added one by one, as long as the expected IoU grows; the union counts if it is `UNITED` times the best
+    region's. The provider's score of a union is the mean of its parts'.
+    """
+    cells = _cells(regions.masks, attention)
+    masks, owners, scores = [regions.masks], list(regions.phrases), [regions.scores]
+    for p, inside in enumerate(attention.flatten(1)):
+        allowed = torch.tensor([owner in (None, p) for owner in regions.phrases])
+        parts: list[int] = []
+        best, first, union = 0.0, 0.0, torch.zeros_like(inside)
+        while len(parts) < len(cells):
+            grown = torch.maximum(cells, union)
+            gains = expected_iou(inside[None], grown)[0].where(allowed, -1)
+            if gains.max() <= best + 1e-4:
+                break
+            best, part = gains.max().item(), int(gains.argmax())
+            first = first or best
+            parts.append(part)
+            union = grown[part]
+        if best > UNITED * first:
+            masks.append(regions.masks[parts].amax(0, keepdim=True))
+            owners.append(p)
+            scores.append(regions.scores[parts].mean(0, keepdim=True))
+    return Regions(torch.cat(masks), owners, torch.cat(scores))
+
+
+def expected_iou(inside: Tensor, regions: Tensor) -> Tensor:
+    """Of objects (P, Q), for each place the probability that it is the object's, and regions (R, Q) -> (P, R)."""
+    shared = inside @ regions.T
+    return shared / (inside.sum(1, keepdim=True) + regions.sum(1) - shared).clamp_min(1e-6)
+
+
+def _cells(masks: Tensor, attention: Tensor) -> Tensor:
+    """Masks (R, H, W) at the size of attention maps -> (R, h w)."""
+    return F.interpolate(masks[None], attention.shape[-2:], mode="area")[0].flatten(1)
 
 
 def _fits(position: str | None, cells: Tensor, size: tuple[int, int]) -> np.ndarray:
