@@ -84,6 +84,6 @@ def test_regions_are_united_where_attention_is_on_all_of_them():
         None,
     ]
     little = torch.maximum(LEFT, block(6, 11, 4, 1))  # a quarter more is less than UNITED
-    assert 1.25 < UNITED and len(unite(little[None], regions(LEFT, block(6, 11, 4, 1))).masks) == 2
+    assert UNITED > 1.25 and len(unite(little[None], regions(LEFT, block(6, 11, 4, 1))).masks) == 2
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
     assert len(unite(attention, nothing).masks) == 0
