@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
+from skimage.data import astronaut
 from tqdm import tqdm
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
@@ -102,9 +104,7 @@ def time_photo(pipeline: LCADPipeline, steps: int) -> dict[str, float]:
 
 def time_masks(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     """Seconds of all that `--masks regions` adds to a photo: regions, attention of the phrases, matching."""
-    side = pipeline.config.image_size
-    waves = torch.linspace(0, 12, side).sin()
-    photo = to_image((waves[:, None] * waves + torch.rand(3, side, side) * 0.2).clamp(0, 1))
+    photo = Image.fromarray(astronaut())  # 512 x 512
     find = build_finder("regions", pipeline)
     return median_times({"finding_masks": lambda: find(Path(), photo, CAPTION)}, repeats, pipeline.device)
 

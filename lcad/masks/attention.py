@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import rgb_to_luminance
+from lcad.masks.candidates import shrink
 from lcad.phrases import Phrase
 from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits
@@ -30,8 +31,8 @@ def phrase_attention(
     Algorithm 1 compares with masks (here of their mean over heads and the object's tokens). What all places have in
     common is taken off: a word that attends to all of them alike has no object.
     """
-    luminance = rgb_to_luminance(to_tensor(photo))
     size = pipeline.model_size(photo.height, photo.width)
+    luminance = rgb_to_luminance(to_tensor(shrink(photo, max(size))))
     latent_size = tuple(side // latent_stride(pipeline.vae) for side in size)
     responses = pipeline.unet.luminance_responses(pipeline.luminance_features([luminance], size)[-1])
     text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption])

@@ -1,6 +1,6 @@
 """Candidate regions of a photo: what every mask provider returns, and what the providers share.
 
-Letters: R regions, (H, W) the photo's size in pixels. Masks and scores are float32 on the CPU.
+Letters: R regions, (H, W) pixels. Masks and scores are float32 on the CPU.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ class Regions:
     """Candidate regions of one photo.
 
     Attributes:
-        masks: (R, H, W) float in [0, 1], at the photo's size.
+        masks: (R, H, W) float in [0, 1], of the photo's shape, and of its size at most.
         phrases: for each region the index of the phrase it was made for, or None: it may belong to any.
         scores: (R,) the provider's own confidence in [0, 1].
     """

@@ -75,7 +75,7 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
         regions = unite(attention, regions)
         matches = assign(score_regions(attention, regions, phrases), regions)
         used = [i for i, match in enumerate(matches) if match.region is not None]
-        masks = regions.masks[[matches[i].region for i in used]] if used else torch.zeros(0, small.height, small.width)
+        masks = regions.masks[[matches[i].region for i in used]]
         return FoundMasks(
             InstanceMasks([phrases[i] for i in used], enlarge(masks, photo)),
             [matches[i].score for i in used],
