@@ -79,10 +79,8 @@ def test_regions_are_united_where_attention_is_on_all_of_them():
     united = unite(attention, found)
     assert united.phrases == [None, None, 1, 0], "one region is enough for phrase 1"
     assert torch.equal(united.masks[3], torch.maximum(LEFT, RIGHT))
-    assert [match.region for match in assign(score_regions(attention, united, [phrase(), phrase()]), united)] == [
-        3,
-        None,
-    ]
+    scores = score_regions(attention, united, [phrase(), phrase()])
+    assert [match.region for match in assign(scores, united)] == [3, None]
     little = torch.maximum(LEFT, block(6, 11, 4, 1))  # a quarter more is less than UNITED
     assert UNITED > 1.25 and len(unite(little[None], regions(LEFT, block(6, 11, 4, 1))).masks) == 2
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))

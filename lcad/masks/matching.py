@@ -108,6 +108,8 @@ def unite(attention: Tensor, regions: Regions) -> Regions:
             masks.append(regions.masks[parts].amax(0, keepdim=True))
             owners.append(p)
             scores.append(regions.scores[parts].mean(0, keepdim=True))
+    if len(masks) == 1:  # no union; candidates of a large photo need not be copied
+        return regions
     return Regions(torch.cat(masks), owners, torch.cat(scores))
 
 
