@@ -76,4 +76,6 @@ def start_pipeline(init: str | None, model: ModelConfig, seed: int = 0) -> LCADP
         raise FileNotFoundError(
             f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md"
         )
-    return LCADPipeline.from_pretrained(init)
+    pipeline = LCADPipeline.from_pretrained(init)
+    pipeline.grounding = None  # made for the weights as they are; a stage changes them
+    return pipeline

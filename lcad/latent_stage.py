@@ -9,6 +9,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets
@@ -17,6 +18,7 @@ from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
+from lcad.grounding import LAYERS
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
 from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits
@@ -52,7 +54,12 @@ class LatentStage(pl.LightningModule):
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
         for frozen in (self.vae, self.luminance_encoder):
             frozen.requires_grad_(False)
-        self._choose_trained(config.trainable)
+        if config.adapter_rank and not config.grounding:
+            raise ValueError("latent.adapter_rank: an adapter learns by latent.grounding; set that above 0")
+        self._choose_trained([] if config.adapter_rank else config.trainable)
+        if config.adapter_rank:  # its rank is its scale: W + B A
+            layers = LoraConfig(r=config.adapter_rank, lora_alpha=config.adapter_rank, target_modules=LAYERS)
+            self.unet.add_adapter(layers)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.schedule = build_training_schedule(config.prediction or pipeline.scheduler.config.prediction_type)
@@ -146,7 +153,7 @@ class LatentStage(pl.LightningModule):
         noise = draw()
         instances = grounded = None
         if self.config.refined or self.config.grounding:
-            chosen = torch.rand(len(z), generator=generator) < self.config.refined
+            chosen = torch.rand(len(z), generator=generator) < (self.config.refined if self.training else 0)
             instances = [item if use else None for item, use in zip(batch["instances"], chosen, strict=True)]
         if self.config.grounding:
             grounded = [None if use else item for item, use in zip(batch["instances"], chosen, strict=True)]
@@ -190,6 +197,11 @@ class LatentStage(pl.LightningModule):
     def configure_optimizers(self) -> dict:
         config = self.config
         return build_optimizer(self, config.learning_rate, config.final_learning_rate, config.warmup_steps)
+
+    def on_fit_end(self) -> None:
+        if self.config.adapter_rank:
+            self.pipeline.grounding = get_peft_model_state_dict(self.unet)
+            self.unet.unload_lora()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         only_trained_weights(self, checkpoint)

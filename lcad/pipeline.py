@@ -22,6 +22,7 @@ from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, d
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import luminance_to_hint, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
+from lcad.grounding import Adapter, merged, read_adapter, write_adapter
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
@@ -53,6 +54,7 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: a row of `lcad.color.HINT_SCALES`; must be the one the weights were trained with.
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
+        grounding: an adapter of the UNet for finding objects, see `grounded`.
     """
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
@@ -68,8 +70,10 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: str = "unit",
         image_size: int = 256,
         guidance_scale: float = 5.0,
+        grounding: Adapter | None = None,
     ):
         super().__init__()
+        self.grounding = grounding
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -104,8 +108,25 @@ class LCADPipeline(DiffusionPipeline):
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        guidance = index.get("guidance_scale", 5.0)
-        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance)
+        guidance, adapter = index.get("guidance_scale", 5.0), read_adapter(folder, parts["unet"])
+        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
+                   grounding=adapter)  # fmt: skip
+
+    def save_pretrained(self, save_directory: str | Path, **options) -> None:
+        """As diffusers' own, with the grounding adapter if there is one."""
+        super().save_pretrained(save_directory, **options)
+        if self.grounding is not None:
+            write_adapter(Path(save_directory), self.grounding, self.unet.dtype)
+
+    def grounded(self) -> "LCADPipeline":
+        """This pipeline with the grounding adapter in its UNet, to look for objects; itself if there is no adapter.
+
+        All other parts are shared, and the UNet is a copy.
+        """
+        if self.grounding is None:
+            return self
+        settings = {name: self.config[name] for name in ("hint_scale", "image_size", "guidance_scale")}
+        return LCADPipeline(**self.components | {"unet": merged(self.unet, self.grounding)}, **settings)
 
     def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
         """The size (h, w) the model works at, in the photo's aspect and whole strides.

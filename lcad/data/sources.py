@@ -27,7 +27,7 @@ def open_photos(
 ) -> dict[str, PhotoDataset]:
     """The training and validation photos a config names: {"train": ..., "val": ...}.
 
-    With a tokenizer, which finds the phrases, the training photos bring the masks of `data.masks` or their label maps.
+    With a tokenizer, which finds the phrases, photos bring the masks of `data.masks` or their label maps.
     The validation photos of several folders alternate, so that the first few are of all of them.
 
     Raises:
@@ -48,13 +48,13 @@ def open_photos(
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
         training += parts["train"]
         if tokenizer is not None:
-            instances |= _instance_finders(source, parts["train"], tokenizer)
+            instances |= _instance_finders(source, parts["train"] + parts["val"], tokenizer)
         validation.append(parts["val"])
     mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
     drawn = CaptionSampler(config.scarce, config.drop)
     return {
         "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed, instances),
-        "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed),
+        "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed, instances=instances),
     }
 
 
