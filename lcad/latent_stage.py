@@ -9,7 +9,6 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets
@@ -18,7 +17,7 @@ from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
-from lcad.grounding import LAYERS
+from lcad.grounding import PARTS, adapted, adapter_of
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
 from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits
@@ -56,10 +55,11 @@ class LatentStage(pl.LightningModule):
             frozen.requires_grad_(False)
         if config.adapter_rank and not config.grounding:
             raise ValueError("latent.adapter_rank: an adapter learns by latent.grounding; set that above 0")
-        self._choose_trained([] if config.adapter_rank else config.trainable)
-        if config.adapter_rank:  # its rank is its scale: W + B A
-            layers = LoraConfig(r=config.adapter_rank, lora_alpha=config.adapter_rank, target_modules=LAYERS)
-            self.unet.add_adapter(layers)
+        if config.adapter_rank:
+            self.unet, self.text_encoder = (adapted(part, getattr(self, part), config.adapter_rank) for part in PARTS)
+            self.text_trained = True
+        else:
+            self._choose_trained(config.trainable)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.schedule = build_training_schedule(config.prediction or pipeline.scheduler.config.prediction_type)
@@ -200,8 +200,7 @@ class LatentStage(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         if self.config.adapter_rank:
-            self.pipeline.grounding = get_peft_model_state_dict(self.unet)
-            self.unet.unload_lora()
+            self.pipeline.grounding = adapter_of({part: getattr(self, part) for part in PARTS})
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         only_trained_weights(self, checkpoint)

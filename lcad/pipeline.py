@@ -22,7 +22,7 @@ from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, d
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import luminance_to_hint, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
-from lcad.grounding import Adapter, merged, read_adapter, write_adapter
+from lcad.grounding import PARTS, Adapter, merged, read_adapter, write_adapter
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
@@ -108,7 +108,7 @@ class LCADPipeline(DiffusionPipeline):
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        guidance, adapter = index.get("guidance_scale", 5.0), read_adapter(folder, parts["unet"])
+        guidance, adapter = index.get("guidance_scale", 5.0), read_adapter(folder, parts)
         return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
                    grounding=adapter)  # fmt: skip
 
@@ -119,14 +119,15 @@ class LCADPipeline(DiffusionPipeline):
             write_adapter(Path(save_directory), self.grounding, self.unet.dtype)
 
     def grounded(self) -> "LCADPipeline":
-        """This pipeline with the grounding adapter in its UNet, to look for objects; itself if there is no adapter.
+        """This pipeline with the grounding adapter merged in, to look for objects; itself if it has none.
 
-        All other parts are shared, and the UNet is a copy.
+        What the adapter changes is a copy, all other parts are shared.
         """
         if self.grounding is None:
             return self
         settings = {name: self.config[name] for name in ("hint_scale", "image_size", "guidance_scale")}
-        return LCADPipeline(**self.components | {"unet": merged(self.unet, self.grounding)}, **settings)
+        parts = {part: merged(part, getattr(self, part), self.grounding) for part in PARTS}
+        return LCADPipeline(**self.components | parts, **settings)
 
     def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
         """The size (h, w) the model works at, in the photo's aspect and whole strides.

@@ -16,7 +16,7 @@ from lcad.attention_refinement import InstanceMasks
 from lcad.masks.attention import phrase_attention
 from lcad.masks.candidates import Provider, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans
-from lcad.masks.matching import assign, score_regions, unite
+from lcad.masks.matching import assign, outline, score_regions, unite
 from lcad.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.pipeline import LCADPipeline
 
@@ -73,7 +73,7 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
         small = shrink(photo, LONG_SIDE)
         regions = provider(small, [phrase.object for phrase in phrases])
         attention = phrase_attention(looking, small, caption, phrases)
-        regions = unite(attention, regions)
+        regions = outline(attention, unite(attention, regions))
         matches = assign(score_regions(attention, regions, phrases), regions)
         used = [i for i, match in enumerate(matches) if match.region is not None]
         masks = regions.masks[[matches[i].region for i in used]]

@@ -113,6 +113,27 @@ def unite(attention: Tensor, regions: Regions) -> Regions:
     return Regions(torch.cat(masks), owners, torch.cat(scores))
 
 
+def outline(attention: Tensor, regions: Regions) -> Regions:
+    """`regions`, and for each phrase that none of them fits the place its word attends to, edges or none.
+
+    That is as many of the most attended cells as have the greatest expected IoU. It counts if that is `UNITED` times
+    the best region's; the provider's score of it is 0.
+    """
+    masks, owners = [regions.masks], list(regions.phrases)
+    fits = expected_iou(attention.flatten(1), _cells(regions.masks, attention))  # (P, R)
+    for p, inside in enumerate(attention):
+        allowed = torch.tensor([owner in (None, p) for owner in regions.phrases], dtype=torch.bool)
+        ranked = inside.flatten().sort(descending=True).values
+        shared, number = ranked.cumsum(0), torch.arange(1, len(ranked) + 1)
+        best, last = (shared / (shared[-1] + number - shared).clamp_min(1e-6)).max(0)
+        if best > UNITED * max(fits[p, allowed].tolist(), default=0):
+            full = F.interpolate(inside[None, None], regions.masks.shape[-2:], mode="bilinear")[0]
+            masks.append((full >= ranked[last]).float())
+            owners.append(p)
+    added = len(owners) - len(regions.phrases)
+    return Regions(torch.cat(masks), owners, torch.cat([regions.scores, torch.zeros(added)]))
+
+
 def expected_iou(inside: Tensor, regions: Tensor) -> Tensor:
     """Of objects (P, Q), for each place the probability that it is the object's, and regions (R, Q) -> (P, R)."""
     shared = inside @ regions.T
