@@ -4,11 +4,13 @@ Shapes: latents (B, C, h, w); luminance (B, C_l, h, w), the deepest luminance fe
 """
 
 import fnmatch
+from dataclasses import replace
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets
@@ -18,11 +20,14 @@ from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
 from lcad.grounding import PARTS, adapted, adapter_of
+from lcad.masks.attention import phrase_attention
+from lcad.masks.overlay import heat_map
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
+from lcad.phrases import find_phrases
 from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits
 from ldm.autoencoder import posterior
-from ldm.images import to_image
+from ldm.images import to_image, to_tensor
 from ldm.schedulers import build_training_schedule
 from ldm.text_encoder import encode_text, tokenize
 
@@ -151,13 +156,24 @@ class LatentStage(pl.LightningModule):
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
         noise = draw()
+        if self.config.adapter_rank:  # it will look before there are colours, which would tell it where a red thing is
+            z = torch.zeros_like(z)
         instances = grounded = None
         if self.config.refined or self.config.grounding:
             chosen = torch.rand(len(z), generator=generator) < (self.config.refined if self.training else 0)
             instances = [item if use else None for item, use in zip(batch["instances"], chosen, strict=True)]
         if self.config.grounding:
             grounded = [None if use else item for item, use in zip(batch["instances"], chosen, strict=True)]
+            if self.config.adapter_rank:
+                grounded = [self._of_nouns(*item) for item in zip(batch["caption"], grounded, strict=True)]
         return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances, grounded)
+
+    def _of_nouns(self, caption: str, instances: InstanceMasks | None) -> InstanceMasks | None:
+        """The masks for the objects' own words: to CLIP, which reads forward, a colour does not know what has it."""
+        phrases = [] if instances is None else find_phrases(caption, self.pipeline.tokenizer)
+        if not phrases or len(phrases) != len(instances.phrases):
+            return None
+        return InstanceMasks([replace(phrase, tokens=phrase.object_tokens) for phrase in phrases], instances.masks)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):
@@ -176,9 +192,14 @@ class LatentStage(pl.LightningModule):
     def example_images(self, batch: dict) -> Tensor:
         """Rows of (photo, colorized with its caption, colorized with a scarce one) -> (3 B, 3, S, S) in [0, 1].
 
-        Without channel-extended convolutions (a base model) the columns are text-to-image samples.
+        Without channel-extended convolutions (a base model) the columns are text-to-image samples. An adapter shows
+        where it looks for the first two objects of the caption instead.
         """
         pipeline, rgb = self.pipeline, batch["image"]
+        if self.config.adapter_rank:
+            looking = pipeline.with_parts({part: getattr(self, part) for part in PARTS})
+            rows = zip(rgb, batch["caption"], strict=True)
+            return torch.cat([_attention_row(looking, to_image(image), caption) for image, caption in rows])
         pipeline.set_progress_bar_config(disable=True)
         photos = [to_image(image) for image in rgb]
         columns = [rgb.cpu()]
@@ -204,6 +225,14 @@ class LatentStage(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         only_trained_weights(self, checkpoint)
+
+
+def _attention_row(pipeline: LCADPipeline, photo: Image.Image, caption: str) -> Tensor:
+    """-> (3, 3, S, S): the photo, and where it is looked for its first two objects (grey: it has no such object)."""
+    grey, phrases = photo.convert("L"), find_phrases(caption, pipeline.tokenizer)[:2]
+    maps = phrase_attention(pipeline, photo, caption, phrases) if phrases else []
+    pictures = [photo, *(heat_map(grey, attention) for attention in maps), grey, grey]
+    return torch.stack([to_tensor(picture) for picture in pictures[:3]])
 
 
 def draw_timesteps(count: int, steps: int, shift: float, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
@@ -125,8 +125,11 @@ class LCADPipeline(DiffusionPipeline):
         """
         if self.grounding is None:
             return self
+        return self.with_parts({part: merged(part, getattr(self, part), self.grounding) for part in PARTS})
+
+    def with_parts(self, parts: dict[str, nn.Module]) -> "LCADPipeline":
+        """This pipeline with some other parts, by their names; the rest is shared, an adapter is left out."""
         settings = {name: self.config[name] for name in ("hint_scale", "image_size", "guidance_scale")}
-        parts = {part: merged(part, getattr(self, part), self.grounding) for part in PARTS}
         return LCADPipeline(**self.components | parts, **settings)
 
     def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
