@@ -19,7 +19,6 @@ setup(
         "diffusers>=0.35,<1",
         "transformers>=5,<6",
         "accelerate>=1.0",
-        "peft>=0.17",
         "huggingface_hub",
         "safetensors",
         "open_clip_torch>=2.24,<4",

@@ -134,8 +134,7 @@ class LatentConfig:
     timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
     refined: float = 0.0  # share of the photos with masks whose attention is refined in training; the paper: none
     grounding: float = 0.0  # weight of a loss of the others' attention, that words find their objects; the paper: none
-    # above 0: all weights stay, and an adapter (LoRA) of this rank is trained for finding masks; see lcad.grounding
-    adapter_rank: int = 0
+    looking: bool = False  # train copies of the weights, for finding masks alone (with grounding); see lcad.grounding
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0

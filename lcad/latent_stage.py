@@ -3,6 +3,7 @@
 Shapes: latents (B, C, h, w); luminance (B, C_l, h, w), the deepest luminance feature; text (B, 77, D).
 """
 
+import copy
 import fnmatch
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
-from lcad.grounding import PARTS, adapted, adapter_of
+from lcad.grounding import PARTS
 from lcad.masks.attention import phrase_attention
 from lcad.masks.overlay import heat_map
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator
@@ -39,6 +40,9 @@ class LatentStage(pl.LightningModule):
 
     What is trained is a list of name patterns over `unet.*` and `text_encoder.*`; all else is frozen. A batch
     holds images and captions, or, from a cache, `moments`, `luminance` and `text` (see `lcad.data.cache`).
+
+    With `latent.looking` copies of the UNet and the text encoder are trained, and the pipeline gets what they have
+    learnt as its weights for finding objects (`lcad.grounding`).
     """
 
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
@@ -52,31 +56,30 @@ class LatentStage(pl.LightningModule):
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
-        pipeline.register_to_config(guidance_scale=config.guidance)
+        if not config.looking:
+            pipeline.register_to_config(guidance_scale=config.guidance)
         self.pipeline = pipeline
         self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
         for frozen in (self.vae, self.luminance_encoder):
             frozen.requires_grad_(False)
-        if config.adapter_rank and not config.grounding:
-            raise ValueError("latent.adapter_rank: an adapter learns by latent.grounding; set that above 0")
-        if config.adapter_rank:
-            self.unet, self.text_encoder = (adapted(part, getattr(self, part), config.adapter_rank) for part in PARTS)
-            self.text_trained = True
-        else:
-            self._choose_trained(config.trainable)
+        if config.looking:
+            if not config.grounding:
+                raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
+            self.unet, self.text_encoder = copy.deepcopy(self.unet), copy.deepcopy(self.text_encoder)
+        self._choose_trained(config.trainable)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.schedule = build_training_schedule(config.prediction or pipeline.scheduler.config.prediction_type)
         pipeline.register_modules(scheduler=self.schedule)
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 
+    def _named(self) -> dict[str, Tensor]:
+        """The parameters that may be trained, by part and name."""
+        return {f"{part}.{name}": value for part in PARTS for name, value in getattr(self, part).named_parameters()}
+
     def _choose_trained(self, patterns: list[str]) -> None:
-        named = {
-            f"{part}.{name}": value
-            for part in ("unet", "text_encoder")
-            for name, value in getattr(self, part).named_parameters()
-        }
+        named = self._named()
         for pattern in patterns:
             if not fnmatch.filter(named, pattern):
                 raise ValueError(
@@ -156,7 +159,7 @@ class LatentStage(pl.LightningModule):
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
         noise = draw()
-        if self.config.adapter_rank:  # it will look before there are colours, which would tell it where a red thing is
+        if self.config.looking:  # it will be before there are colours, which would tell where a red thing is
             z = torch.zeros_like(z)
         instances = grounded = None
         if self.config.refined or self.config.grounding:
@@ -164,7 +167,7 @@ class LatentStage(pl.LightningModule):
             instances = [item if use else None for item, use in zip(batch["instances"], chosen, strict=True)]
         if self.config.grounding:
             grounded = [None if use else item for item, use in zip(batch["instances"], chosen, strict=True)]
-            if self.config.adapter_rank:
+            if self.config.looking:
                 grounded = [self._of_nouns(*item) for item in zip(batch["caption"], grounded, strict=True)]
         return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances, grounded)
 
@@ -192,11 +195,11 @@ class LatentStage(pl.LightningModule):
     def example_images(self, batch: dict) -> Tensor:
         """Rows of (photo, colorized with its caption, colorized with a scarce one) -> (3 B, 3, S, S) in [0, 1].
 
-        Without channel-extended convolutions (a base model) the columns are text-to-image samples. An adapter shows
-        where it looks for the first two objects of the caption instead.
+        Without channel-extended convolutions (a base model) the columns are text-to-image samples. With
+        `looking` they are where the first two objects of the caption are looked for.
         """
         pipeline, rgb = self.pipeline, batch["image"]
-        if self.config.adapter_rank:
+        if self.config.looking:
             looking = pipeline.with_parts({part: getattr(self, part) for part in PARTS})
             rows = zip(rgb, batch["caption"], strict=True)
             return torch.cat([_attention_row(looking, to_image(image), caption) for image, caption in rows])
@@ -220,8 +223,9 @@ class LatentStage(pl.LightningModule):
         return build_optimizer(self, config.learning_rate, config.final_learning_rate, config.warmup_steps)
 
     def on_fit_end(self) -> None:
-        if self.config.adapter_rank:
-            self.pipeline.grounding = adapter_of({part: getattr(self, part) for part in PARTS})
+        if self.config.looking:
+            trained = {name: value for name, value in self._named().items() if value.requires_grad}
+            self.pipeline.grounding = {name: value.detach().cpu() for name, value in trained.items()}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         only_trained_weights(self, checkpoint)

@@ -22,7 +22,7 @@ from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, d
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import luminance_to_hint, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
-from lcad.grounding import PARTS, Adapter, merged, read_adapter, write_adapter
+from lcad.grounding import Grounding, looking, read_grounding, write_grounding
 from lcad.guided_decoder import guided_decode
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.phrases import comma_phrases
@@ -54,7 +54,7 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: a row of `lcad.color.HINT_SCALES`; must be the one the weights were trained with.
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
-        grounding: an adapter of the UNet for finding objects, see `grounded`.
+        grounding: weights for finding objects, see `grounded`.
     """
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
@@ -70,7 +70,7 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: str = "unit",
         image_size: int = 256,
         guidance_scale: float = 5.0,
-        grounding: Adapter | None = None,
+        grounding: Grounding | None = None,
     ):
         super().__init__()
         self.grounding = grounding
@@ -108,27 +108,24 @@ class LCADPipeline(DiffusionPipeline):
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        guidance, adapter = index.get("guidance_scale", 5.0), read_adapter(folder, parts)
+        guidance, grounding = index.get("guidance_scale", 5.0), read_grounding(folder, parts)
         return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
-                   grounding=adapter)  # fmt: skip
+                   grounding=grounding)  # fmt: skip
 
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
-        """As diffusers' own, with the grounding adapter if there is one."""
+        """As diffusers' own, with the weights for finding objects if there are some."""
         super().save_pretrained(save_directory, **options)
         if self.grounding is not None:
-            write_adapter(Path(save_directory), self.grounding, self.unet.dtype)
+            write_grounding(Path(save_directory), self.grounding, self.unet.dtype)
 
     def grounded(self) -> "LCADPipeline":
-        """This pipeline with the grounding adapter merged in, to look for objects; itself if it has none.
-
-        What the adapter changes is a copy, all other parts are shared.
-        """
+        """This pipeline with its weights for finding objects, in copies of their parts; itself if it has none."""
         if self.grounding is None:
             return self
-        return self.with_parts({part: merged(part, getattr(self, part), self.grounding) for part in PARTS})
+        return self.with_parts(looking(self.components, self.grounding))
 
     def with_parts(self, parts: dict[str, nn.Module]) -> "LCADPipeline":
-        """This pipeline with some other parts, by their names; the rest is shared, an adapter is left out."""
+        """This pipeline with some other parts, by their names; the rest is shared."""
         settings = {name: self.config[name] for name in ("hint_scale", "image_size", "guidance_scale")}
         return LCADPipeline(**self.components | parts, **settings)
 

@@ -107,22 +107,23 @@ def test_base_text_to_image_trains_unet_and_text(tmp_path, photo_folder, base):
     assert not any(name.startswith(("vae.", "luminance_encoder.")) for name in touched)
 
 
-def test_an_adapter_learns_where_objects_are_and_nothing_else_changes(tmp_path, photo_folder, base, capsys):
-    latent = {"adapter_rank": 2, "grounding": 1.0, "learning_rate": 1e-3, "sample_steps": 2}
+def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo_folder, base, capsys):
+    latent = {"looking": True, "grounding": 1.0, "trainable": ["unet.*attn2*", "text_encoder.*fc1*"]}
     data = {"masks": str(photo_folder / "masks"), "crop": "center"}
     config = write_config(tmp_path, "grounding", photo_folder, init=str(base), latent=latent, data=data)
     assert train_latent.main(["--config", str(config), "trainer.ema=0.5"]) == 0, capsys.readouterr().err
     model = tmp_path / "grounding" / "model"
     touched = changed(base, model)
-    assert touched and all(name.startswith("grounding.") and ".lora_" in name for name in touched)
-    assert any(value.abs().max() > 0 for name, value in weights(model).items() if name.endswith("lora_B.weight"))
+    assert touched and all(name.startswith("grounding.") and ("attn2" in name or "fc1" in name) for name in touched)
+    own, learnt = LCADPipeline.from_pretrained(base).unet.state_dict(), load_file(model / "grounding/model.safetensors")
+    assert all(not torch.equal(own[name.removeprefix("unet.")], learnt[name]) for name in learnt if "to_k" in name)
 
     out, photos = tmp_path / "out", photo_folder / "images"
     arguments = ["--model", str(model), "--input", str(photos), "--masks", "regions", "--steps", "2"]
     assert sample.main([*arguments, "--output", str(out)]) == 0, capsys.readouterr().err
     capsys.readouterr()
     status = train_latent.main(["--config", str(config), "latent.grounding=0", f"output={tmp_path / 'other'}"])
-    assert "latent.adapter_rank: an adapter learns by latent.grounding" in one_line_error(capsys, status)
+    assert "latent.looking: words learn to look by latent.grounding" in one_line_error(capsys, status)
 
 
 def test_stage_one_loss_has_all_parts_and_its_own_gradients(tmp_path, photo_folder, base):
