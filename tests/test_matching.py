@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lcad.masks.candidates import Regions
-from lcad.masks.matching import UNITED, assign, score_regions, unite
+from lcad.masks.matching import UNITED, assign, outline, score_regions, unite
 from lcad.phrases import Phrase
 
 SIDE = 16
@@ -85,3 +85,19 @@ def test_regions_are_united_where_attention_is_on_all_of_them():
     assert UNITED > 1.25 and len(unite(little[None], regions(LEFT, block(6, 11, 4, 1))).masks) == 2
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
     assert len(unite(attention, nothing).masks) == 0
+
+
+def test_what_no_region_fits_is_outlined_by_attention():
+    """Cells as sure as the object's, none of the half-sure rest, at the regions' own size; only for its own phrase."""
+    rest = torch.maximum(LEFT, RIGHT) * 0.2 + LEFT * 0.7
+    attention = torch.stack([rest, RIGHT])
+    large = torch.nn.functional.interpolate(RIGHT[None, None], scale_factor=2)[0, 0]
+    found = outline(attention, regions(large))
+    assert found.phrases == [None, 0] and found.scores.tolist() == [1, 0], "phrase 1 has a region that fits"
+    inside = torch.nn.functional.avg_pool2d(found.masks[1:], 2)[0]
+    assert ((inside * LEFT).sum() / torch.maximum(inside, LEFT).sum()).item() > 0.8 and not (inside * RIGHT).any()
+    scores = score_regions(attention, found, [phrase(), phrase()])
+    assert [match.region for match in assign(scores, found)] == [1, 0]
+    nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
+    assert outline(attention, nothing).phrases == [0, 1]
+    assert outline(torch.zeros(1, SIDE, SIDE), nothing).phrases == [], "a word that looks at nothing outlines nothing"

@@ -127,8 +127,8 @@ def outline(attention: Tensor, regions: Regions) -> Regions:
         shared, number = ranked.cumsum(0), torch.arange(1, len(ranked) + 1)
         best, last = (shared / (shared[-1] + number - shared).clamp_min(1e-6)).max(0)
         if best > UNITED * max(fits[p, allowed].tolist(), default=0):
-            full = F.interpolate(inside[None, None], regions.masks.shape[-2:], mode="bilinear")[0]
-            masks.append((full >= ranked[last]).float())
+            cells = (inside >= ranked[last]).float()[None, None]
+            masks.append((F.interpolate(cells, regions.masks.shape[-2:], mode="bilinear")[0] >= 0.5).float())
             owners.append(p)
     added = len(owners) - len(regions.phrases)
     return Regions(torch.cat(masks), owners, torch.cat([regions.scores, torch.zeros(added)]))
