@@ -3,6 +3,8 @@
 Shapes: P phrases, M heads, Q pixels of a layer, T tokens; h x w the size of the latents.
 """
 
+from collections import defaultdict
+
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -28,8 +30,9 @@ def phrase_attention(
     """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 
     The photo is sampled without guidance for a few steps. A layer's map is the sigmoid of its logits, which is what
-    Algorithm 1 compares with masks (here of their mean over heads and the object's tokens). What all places have in
-    common is taken off: a word that attends to all of them alike has no object.
+    Algorithm 1 compares with masks (here of their mean over heads and the object's tokens). Layers of the up blocks are
+    looked at, which have seen the whole photo, and of them those of most pixels. What all places have in common is taken
+    off: a word that attends to all of them alike has no object.
     """
     size = pipeline.model_size(photo.height, photo.width)
     luminance = rgb_to_luminance(to_tensor(shrink(photo, max(size))))
@@ -37,13 +40,16 @@ def phrase_attention(
     responses = pipeline.unet.luminance_responses(pipeline.luminance_features([luminance], size)[-1])
     text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption])
     layer_sizes = _layer_sizes(latent_size)
-    maps: list[Tensor] = []  # (P, h, w) of each layer and step
+    maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (P, h, w) of each layer and step
 
-    def collect(_name: str, logits: Tensor) -> Tensor:  # (1, M, Q, T)
+    def collect(name: str, logits: Tensor) -> Tensor:  # (1, M, Q, T)
+        if not name.startswith("up_blocks"):
+            return logits
         mean = logits[0].float().mean(0).cpu()  # (Q, T)
         words = torch.stack([mean[:, slice(*phrase.object_tokens)].mean(1) for phrase in phrases])  # (P, Q)
-        inside = words.sigmoid().unflatten(1, layer_sizes[logits.shape[-2]])
-        maps.append(F.interpolate(inside[None], latent_size, mode="bilinear")[0])
+        pixels = logits.shape[-2]
+        inside = words.sigmoid().unflatten(1, layer_sizes[pixels])
+        maps[pixels].append(F.interpolate(inside[None], latent_size, mode="bilinear")[0])
         return logits
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -55,7 +61,7 @@ def phrase_attention(
     scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # the pipeline's own keeps its steps
     first, steps = STEPS
     sample(denoise, x_T.to(text), scheduler, steps, generator, progress=lambda timesteps: timesteps[:first])
-    inside = torch.stack(maps).mean(0)
+    inside = torch.stack(maps[max(maps)]).mean(0)
     return inside - inside.amin((1, 2), keepdim=True)
 
 
