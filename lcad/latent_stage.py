@@ -159,7 +159,7 @@ class LatentStage(pl.LightningModule):
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
         text = batch["text"] if "text" in batch else self._encode_text(batch["caption"])
         noise = draw()
-        if self.config.looking:  # it will be before there are colours, which would tell where a red thing is
+        if self.config.looking:  # for objects it is before there are colours, which would tell where a red one is
             z = torch.zeros_like(z)
         instances = grounded = None
         if self.config.refined or self.config.grounding:

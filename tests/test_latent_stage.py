@@ -97,6 +97,29 @@ def test_words_learn_where_their_objects_are(tiny_pipeline):
     assert (loss(grounded) - loss(plain)) / 100 < 0.7 * added
 
 
+def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
+    """What the colours are makes no difference, and the weights that colorize stay; "red" has no mask, "cup" has."""
+    pipeline = build_pipeline(tiny_config())
+    stage = LatentStage(pipeline, LatentConfig(looking=True, grounding=1.0, guidance=9.0), TrainerConfig())
+    assert stage.unet is not pipeline.unet and stage.text_encoder is not pipeline.text_encoder
+    assert pipeline.config.guidance_scale == 5.0, "the model's own guidance stays"
+    caption, masks = "the red cup, the blue dish", torch.zeros(2, 32, 32)
+    masks[0, :, :16], masks[1, :, 16:] = 1, 1
+    instances = InstanceMasks(comma_phrases(caption, tiny_pipeline.tokenizer), masks)
+
+    def loss(moments: torch.Tensor, items: InstanceMasks | None) -> float:
+        batch = {"caption": [caption], "moments": moments, "luminance": torch.ones(1, 16, 8, 8), "instances": [items]}
+        return stage._loss(batch, torch.Generator().manual_seed(0)).item()
+
+    one, other = (torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(2))
+    assert loss(one, instances) == loss(other, instances) > loss(one, None)
+    nouns = stage._of_nouns(caption, instances)
+    words = tiny_pipeline.tokenizer(caption)["input_ids"]
+    names = [tiny_pipeline.tokenizer.decode(words[slice(*phrase.tokens)]).strip() for phrase in nouns.phrases]
+    assert names == ["cup", "dish"] and torch.equal(nouns.masks, masks)
+    assert stage._of_nouns("the red cup", instances) is None, "not one mask for each object"
+
+
 def test_refined_attention_and_gradient_checkpointing_are_refused():
     with pytest.raises(ValueError, match="latent.refined and latent.grounding do not go"):
         LatentStage(

@@ -130,8 +130,9 @@ def outline(attention: Tensor, regions: Regions) -> Regions:
             cells = (inside >= ranked[last]).float()[None, None]
             masks.append((F.interpolate(cells, regions.masks.shape[-2:], mode="bilinear")[0] >= 0.5).float())
             owners.append(p)
-    added = len(owners) - len(regions.phrases)
-    return Regions(torch.cat(masks), owners, torch.cat([regions.scores, torch.zeros(added)]))
+    if len(masks) == 1:
+        return regions
+    return Regions(torch.cat(masks), owners, torch.cat([regions.scores, torch.zeros(len(masks) - 1)]))
 
 
 def expected_iou(inside: Tensor, regions: Tensor) -> Tensor:
