@@ -53,6 +53,8 @@ class LatentStage(pl.LightningModule):
             raise ValueError(
                 "latent.refined and latent.grounding do not go with trainer.gradient_checkpointing; switch that off"
             )
+        if config.looking and not config.grounding:
+            raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
@@ -64,8 +66,6 @@ class LatentStage(pl.LightningModule):
         for frozen in (self.vae, self.luminance_encoder):
             frozen.requires_grad_(False)
         if config.looking:
-            if not config.grounding:
-                raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
             self.unet, self.text_encoder = copy.deepcopy(self.unet), copy.deepcopy(self.text_encoder)
         self._choose_trained(config.trainable)
         if trainer_config.gradient_checkpointing:

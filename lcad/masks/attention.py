@@ -39,17 +39,14 @@ def phrase_attention(
     latent_size = tuple(side // latent_stride(pipeline.vae) for side in size)
     responses = pipeline.unet.luminance_responses(pipeline.luminance_features([luminance], size)[-1])
     text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption])
-    layer_sizes = _layer_sizes(latent_size)
-    maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (P, h, w) of each layer and step
+    maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (P, Q) of each layer and step
 
     def collect(name: str, logits: Tensor) -> Tensor:  # (1, M, Q, T)
         if not name.startswith("up_blocks"):
             return logits
         mean = logits[0].float().mean(0).cpu()  # (Q, T)
         words = torch.stack([mean[:, slice(*phrase.object_tokens)].mean(1) for phrase in phrases])  # (P, Q)
-        pixels = logits.shape[-2]
-        inside = words.sigmoid().unflatten(1, layer_sizes[pixels])
-        maps[pixels].append(F.interpolate(inside[None], latent_size, mode="bilinear")[0])
+        maps[logits.shape[-2]].append(words.sigmoid())
         return logits
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -61,7 +58,9 @@ def phrase_attention(
     scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # the pipeline's own keeps its steps
     first, steps = STEPS
     sample(denoise, x_T.to(text), scheduler, steps, generator, progress=lambda timesteps: timesteps[:first])
-    inside = torch.stack(maps[max(maps)]).mean(0)
+    finest = max(maps)
+    inside = torch.stack(maps[finest]).mean(0).unflatten(1, _layer_sizes(latent_size)[finest])
+    inside = F.interpolate(inside[None], latent_size, mode="bilinear")[0]
     return inside - inside.amin((1, 2), keepdim=True)
 
 

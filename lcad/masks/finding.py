@@ -63,7 +63,6 @@ def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
 
 def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it."""
-    looking = pipeline.grounded()
 
     def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
         phrases = find_phrases(caption, pipeline.tokenizer)
@@ -72,7 +71,7 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
             return FoundMasks(nothing, notes=[f"no object with a colour or a place in {caption!r}"])
         small = shrink(photo, LONG_SIDE)
         regions = provider(small, [phrase.object for phrase in phrases])
-        attention = phrase_attention(looking, small, caption, phrases)
+        attention = phrase_attention(pipeline, small, caption, phrases)
         regions = outline(attention, unite(attention, regions))
         matches = assign(score_regions(attention, regions, phrases), regions)
         used = [i for i, match in enumerate(matches) if match.region is not None]

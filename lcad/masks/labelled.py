@@ -59,7 +59,6 @@ def map_labels(folder: Path, classes: Path) -> Labels:
 
 def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
     """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
-    looking = pipeline.grounded()
 
     def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
         phrases, size = find_phrases(caption, pipeline.tokenizer), (photo.height, photo.width)
@@ -73,7 +72,7 @@ def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
                 masks[group[0]] = own.amax(0)
             else:
                 rivals = [phrases[p] for p in group]
-                attention = phrase_attention(looking, photo, caption, rivals)
+                attention = phrase_attention(pipeline, photo, caption, rivals)
                 scores = score_regions(attention, Regions(own, [None] * len(own), torch.ones(len(own))), rivals)
                 masks |= {group[p]: own[r] for p, r in best_pairs(scores)}
         used = sorted(masks)

@@ -90,9 +90,9 @@ def unite(attention: Tensor, regions: Regions) -> Regions:
     region's. The provider's score of a union is the mean of its parts'.
     """
     cells = _cells(regions.masks, attention)
-    masks, owners, scores = [regions.masks], list(regions.phrases), [regions.scores]
+    unions: list[tuple[Tensor, int, float]] = []
     for p, inside in enumerate(attention.flatten(1)):
-        allowed = torch.tensor([owner in (None, p) for owner in regions.phrases])
+        allowed = _allowed(regions, p)
         parts: list[int] = []
         best, first, union = 0.0, 0.0, torch.zeros_like(inside)
         while len(parts) < len(cells):
@@ -105,12 +105,8 @@ def unite(attention: Tensor, regions: Regions) -> Regions:
             parts.append(part)
             union = grown[part]
         if best > UNITED * first:
-            masks.append(regions.masks[parts].amax(0, keepdim=True))
-            owners.append(p)
-            scores.append(regions.scores[parts].mean(0, keepdim=True))
-    if len(masks) == 1:  # no union; candidates of a large photo need not be copied
-        return regions
-    return Regions(torch.cat(masks), owners, torch.cat(scores))
+            unions.append((regions.masks[parts].amax(0), p, regions.scores[parts].mean().item()))
+    return _with(regions, unions)
 
 
 def outline(attention: Tensor, regions: Regions) -> Regions:
@@ -119,26 +115,40 @@ def outline(attention: Tensor, regions: Regions) -> Regions:
     That is as many of the most attended cells as have the greatest expected IoU. It counts if that is `UNITED` times
     the best region's; the provider's score of it is 0.
     """
-    masks, owners = [regions.masks], list(regions.phrases)
+    outlines: list[tuple[Tensor, int, float]] = []
     fits = expected_iou(attention.flatten(1), _cells(regions.masks, attention))  # (P, R)
     for p, inside in enumerate(attention):
-        allowed = torch.tensor([owner in (None, p) for owner in regions.phrases], dtype=torch.bool)
         ranked = inside.flatten().sort(descending=True).values
         shared, number = ranked.cumsum(0), torch.arange(1, len(ranked) + 1)
         best, last = (shared / (shared[-1] + number - shared).clamp_min(1e-6)).max(0)
-        if best > UNITED * max(fits[p, allowed].tolist(), default=0):
+        if best > UNITED * max(fits[p, _allowed(regions, p)].tolist(), default=0):
             cells = (inside >= ranked[last]).float()[None, None]
-            masks.append((F.interpolate(cells, regions.masks.shape[-2:], mode="bilinear")[0] >= 0.5).float())
-            owners.append(p)
-    if len(masks) == 1:
-        return regions
-    return Regions(torch.cat(masks), owners, torch.cat([regions.scores, torch.zeros(len(masks) - 1)]))
+            full = F.interpolate(cells, regions.masks.shape[-2:], mode="bilinear")[0, 0]
+            outlines.append(((full >= 0.5).float(), p, 0.0))
+    return _with(regions, outlines)
 
 
 def expected_iou(inside: Tensor, regions: Tensor) -> Tensor:
     """Of objects (P, Q), for each place the probability that it is the object's, and regions (R, Q) -> (P, R)."""
     shared = inside @ regions.T
     return shared / (inside.sum(1, keepdim=True) + regions.sum(1) - shared).clamp_min(1e-6)
+
+
+def _allowed(regions: Regions, phrase: int) -> Tensor:
+    """Which regions may be a phrase's: those made for it or for any, (R,) bool."""
+    return torch.tensor([owner in (None, phrase) for owner in regions.phrases], dtype=torch.bool)
+
+
+def _with(regions: Regions, added: list[tuple[Tensor, int, float]]) -> Regions:
+    """`regions` and more of them: (mask (H, W), the phrase it was made for, the provider's score) each."""
+    if not added:  # candidates of a large photo need not be copied
+        return regions
+    masks, owners, scores = zip(*added, strict=True)
+    return Regions(
+        torch.cat([regions.masks, torch.stack(masks)]),
+        [*regions.phrases, *owners],
+        torch.cat([regions.scores, torch.tensor(scores)]),
+    )
 
 
 def _cells(masks: Tensor, attention: Tensor) -> Tensor:
