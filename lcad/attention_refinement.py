@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from lcad.phrases import Phrase
-from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, attention_logits
+from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, attention_logits, layer_sizes
 from ldm.guidance import Denoiser
 
 NORMALIZATIONS = ("element", "mean")
@@ -86,11 +86,9 @@ class LogitTargets:
         resize: str = "nearest",
     ):
         self.heads = heads
-        self._by_pixels: dict[int, tuple[Tensor, Tensor]] = {}
-        height, width = latent_size
-        while height * width not in self._by_pixels:
-            self._by_pixels[height * width] = _resize_targets(photos, (height, width), tokens, resize)
-            height, width = (height + 1) // 2, (width + 1) // 2
+        self._resized = lambda size: _resize_targets(photos, size, tokens, resize)
+        self._sizes = layer_sizes(latent_size)
+        self._targets: dict[int, tuple[Tensor, Tensor]] = {}
 
     def gradient(self, logits: Tensor, normalization: str) -> Tensor:
         """dL_BCE / dlogits (B, M, P, T), in closed form: (sigmoid(logit) - mask) / N.
@@ -98,7 +96,7 @@ class LogitTargets:
         N is 1 for `element`, and heads * pixels * tokens of the phrase for `mean`. Tokens of no phrase get 0.
         The gradient is by the logits, as in the release; the paper differentiates by the probabilities.
         """
-        target, weight = (part.to(logits) for part in self._by_pixels[logits.shape[-2]])
+        target, weight = (part.to(logits.dtype) for part in self._at(logits))
         gradient = (logits.sigmoid() - target) * (weight > 0)
         if normalization == "mean":
             gradient = gradient * weight / (self.heads * logits.shape[-2])
@@ -111,10 +109,18 @@ class LogitTargets:
         al. 2024): `pixel_loss`, which is L_BCE of Algorithm 1, and `token_loss`, for which to look at another object,
         few as its pixels are, costs as much as to look at nothing in particular.
         """
-        target, weight = (part.to(logits.device)[:, 0] for part in self._by_pixels[logits.shape[-2]])
+        target, weight = (part[:, 0] for part in self._at(logits))
         logits = logits.float().mean(1)  # (B, P, T)
         each = pixel_loss(logits, target) + token_loss(logits, target)  # (B, T)
         return (each * weight[:, 0]).sum() / weight.sum().clamp_min(1)
+
+    def _at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The targets and weights for a layer of that resolution, on its device; made when they are first asked for."""
+        pixels = logits.shape[-2]
+        if pixels not in self._targets:
+            target, weight = self._resized(self._sizes[pixels])
+            self._targets[pixels] = target.to(logits.device), weight.to(logits.device)
+        return self._targets[pixels]
 
 
 def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -134,14 +140,18 @@ def _resize_targets(
     """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase, 0 outside phrases."""
     target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
     weight = torch.zeros(len(photos), 1, 1, tokens)
-    for row, photo in enumerate(photos):
-        if photo is None or not photo.phrases:
-            continue
-        resized = F.interpolate(photo.masks[None].float(), size, mode=mode)[0].flatten(1)  # (phrases, P)
-        for phrase, mask in zip(photo.phrases, resized, strict=True):
-            start, end = phrase.tokens
-            target[row, 0, :, start:end] = mask.cpu()[:, None]
-            weight[row, 0, 0, start:end] = 1 / (end - start)
+    given = [(row, photo) for row, photo in enumerate(photos) if photo is not None and photo.phrases]
+    if not given:
+        return target, weight
+    masks = torch.cat([photo.masks for _, photo in given])
+    resized = F.interpolate(masks[None].float(), size, mode=mode)[0].flatten(1).cpu()  # (phrases, P)
+    phrases = [(row, phrase.tokens) for row, photo in given for phrase in photo.phrases]
+    # which phrase each token is of: if several, the last
+    owners = {(row, token): number for number, (row, own) in enumerate(phrases) for token in range(*own)}
+    shares = torch.tensor([1 / (end - start) for _, (start, end) in phrases])
+    (rows, columns), numbers = zip(*owners, strict=True), list(owners.values())
+    target[rows, 0, :, columns] = resized[numbers]
+    weight[rows, 0, 0, columns] = shares[numbers]
     return target, weight
 
 

@@ -61,20 +61,22 @@ class SourceConfig:
 
     folder: str = MISSING  # folder of images (or with a subfolder images/)
     captions: str | None = None  # caption file; None: looked for, see lcad.captions.read_captions
-    # where captions come from, see lcad.data.sources.CAPTION_SOURCES: file, dominant_colors, label_maps
+    # where captions come from, see lcad.data.sources.CAPTION_SOURCES: file, dominant_colors, label_maps, ...
     caption_sources: list[str] = field(default_factory=lambda: ["file"])
     label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
     label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
     masks: str | None = None  # folder of mask files, see lcad.masks.files, for latent.refined and grounding
     splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
     max_photos: int | None = None  # use only the first so many training photos
+    repeat: int = 1  # how often each of them comes in an epoch
 
 
 @dataclass
 class DataConfig(SourceConfig):
     more: list[SourceConfig] = field(default_factory=list)  # further folders, mixed with the first
     validation: int = 64  # photos of each folder for validation
-    crop: str = "random"  # random (of a slightly larger photo) | center
+    crop: str = "random"  # random (see zoom) | center
+    zoom: float = 1.125  # random crops: the most that a photo is enlarged before it is cut
     flip: bool = True  # mirror half of the photos
     scarce: float = 0.3  # share of captions replaced by "a colorful image" (the paper)
     drop: float = 0.1  # share of captions dropped, for classifier-free guidance

@@ -27,7 +27,7 @@ from lcad.optimization import build_optimizer, only_trained_weights, step_genera
 from lcad.phrases import find_phrases
 from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits
-from ldm.autoencoder import posterior
+from ldm.autoencoder import latent_stride, posterior
 from ldm.images import to_image, to_tensor
 from ldm.schedulers import build_training_schedule
 from ldm.text_encoder import encode_text, tokenize
@@ -93,7 +93,11 @@ class LatentStage(pl.LightningModule):
     def prepare(self, batch: dict) -> dict[str, Tensor]:
         """What does not change in stage 2: `moments` (B, 2 C, h, w) and, where used, `luminance` (B, C_l, h, w)."""
         rgb = batch["image"]
-        fixed = {"moments": posterior(self.vae, rgb * 2 - 1).parameters}
+        if self.config.looking:  # see `_loss`: of the latents nothing is used
+            size = [side // latent_stride(self.vae) for side in rgb.shape[-2:]]
+            fixed = {"moments": rgb.new_zeros(len(rgb), 2 * self.vae.config.latent_channels, *size)}
+        else:
+            fixed = {"moments": posterior(self.vae, rgb * 2 - 1).parameters}
         if self.unet.site_names:
             hint = rgb_to_hint(rgb, self.pipeline.config.hint_scale)
             fixed["luminance"] = self.luminance_encoder(hint)[-1]
@@ -128,14 +132,14 @@ class LatentStage(pl.LightningModule):
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
         misplaced: list[Tensor] = []  # the loss of each layer
         if any(instances or ()) or any(grounded or ()):
-            nothing, heads = [None] * len(z), self.unet.config.attention_head_dim
-            given = LogitTargets(instances or nothing, z.shape[-2:], heads)
-            wanted = LogitTargets(grounded or nothing, z.shape[-2:], heads, resize="area")
+            heads = self.unet.config.attention_head_dim
+            given = LogitTargets(instances, z.shape[-2:], heads) if any(instances or ()) else None
+            wanted = None if grounded is None else LogitTargets(grounded, z.shape[-2:], heads, resize="area")
 
             def attend(_name: str, logits: Tensor) -> Tensor:
-                if grounded is not None:
+                if wanted is not None:
                     misplaced.append(wanted.grounding_loss(logits))
-                return logits - TRAINING_STRENGTH * given.gradient(logits, "element")
+                return logits if given is None else logits - TRAINING_STRENGTH * given.gradient(logits, "element")
 
             with attention_logits(self.unet, attend, len(z)):
                 predicted = self.unet(z_t, t, text, responses).sample
@@ -168,15 +172,8 @@ class LatentStage(pl.LightningModule):
         if self.config.grounding:
             grounded = [None if use else item for item, use in zip(batch["instances"], chosen, strict=True)]
             if self.config.looking:
-                grounded = [self._of_nouns(*item) for item in zip(batch["caption"], grounded, strict=True)]
+                grounded = [None if item is None else _of_nouns(item) for item in grounded]
         return self.predict_loss(z, fixed.get("luminance"), text, t, noise, instances, grounded)
-
-    def _of_nouns(self, caption: str, instances: InstanceMasks | None) -> InstanceMasks | None:
-        """The masks for the objects' own words: to CLIP, which reads forward, a colour does not know what has it."""
-        phrases = [] if instances is None else find_phrases(caption, self.pipeline.tokenizer)
-        if not phrases or len(phrases) != len(instances.phrases):
-            return None
-        return InstanceMasks([replace(phrase, tokens=phrase.object_tokens) for phrase in phrases], instances.masks)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):
@@ -237,6 +234,12 @@ def _attention_row(pipeline: LCADPipeline, photo: Image.Image, caption: str) -> 
     maps = phrase_attention(pipeline, photo, caption, phrases) if phrases else []
     pictures = [photo, *(heat_map(grey, attention) for attention in maps), grey, grey]
     return torch.stack([to_tensor(picture) for picture in pictures[:3]])
+
+
+def _of_nouns(instances: InstanceMasks) -> InstanceMasks:
+    """The masks for the objects' own words: to CLIP, which reads forward, a colour does not know what has it."""
+    nouns = [replace(phrase, tokens=phrase.object_tokens) for phrase in instances.phrases]
+    return InstanceMasks(nouns, instances.masks)
 
 
 def draw_timesteps(count: int, steps: int, shift: float, generator: torch.Generator) -> Tensor:

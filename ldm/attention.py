@@ -69,3 +69,12 @@ def attention_logits(
     finally:
         for name, module in layers.items():
             module.set_processor(before[name])
+
+
+def layer_sizes(latent_size: tuple[int, int]) -> dict[int, tuple[int, int]]:
+    """Number of pixels -> (height, width) of every resolution of the UNet."""
+    sizes, (height, width) = {}, latent_size
+    while height * width not in sizes:
+        sizes[height * width] = (height, width)
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return sizes

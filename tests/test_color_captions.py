@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from lcad.config import DataConfig, SourceConfig
-from lcad.data.color_captions import dominant_color_captions, dominant_colors, label_map_captions, label_phrases
+from lcad.data.color_captions import (
+    dominant_color_captions,
+    dominant_colors,
+    label_map_captions,
+    label_phrases,
+    label_sentences,
+)
 from lcad.data.sources import open_photos
 
 BLUE, GREEN, GREY = (40, 90, 220), (40, 140, 50), (128, 128, 128)
@@ -33,12 +39,22 @@ def test_label_maps():
     labels = np.zeros((64, 64), np.uint8)
     labels[:40], labels[40:] = 3, 10
     labels[0, 0] = 7  # too small to be named
-    classes = {3: "sky", 10: "grass", 7: "bird"}
-    assert label_map_captions(rgb, labels, classes)[0] == "the blue sky, the green grass"
-    phrases = label_phrases(rgb, labels, classes)
-    assert [text for text, _ in phrases] == ["the blue sky", "the green grass"]
-    assert np.array_equal(phrases[1][1], labels == 10)
-    assert label_map_captions(rgb, labels, {}) == []
+    classes = {3: ["sky"], 10: ["grass", "old lawn"], 7: ["bird"]}
+    assert label_phrases(rgb, labels, classes) == [["blue sky"], ["green grass", "green old lawn"]]
+    captions = label_map_captions(rgb, labels, classes)
+    assert captions[0] == "the blue sky, the green grass" and "the blue sky, the green old lawn" in captions
+    assert len(captions) == len(set(captions)) == 5
+    sentences = label_sentences(rgb, labels, classes)
+    assert {"a blue sky", "a photo of a blue sky", "a blue sky with a green old lawn"} <= set(sentences)
+    assert "a blue sky and a green grass" in sentences
+    assert label_map_captions(rgb, labels, {}) == label_sentences(rgb, labels, {}) == []
+    assert label_sentences(rgb, np.full((64, 64), 3), classes) == ["a blue sky", "a photo of a blue sky"]
+
+
+def test_an_orange_thing_is_an_orange_one():
+    assert (
+        label_sentences(halves((230, 120, 20), (230, 120, 20)), np.ones((64, 64)), {1: ["cup"]})[0] == "an orange cup"
+    )
 
 
 @pytest.fixture
@@ -68,7 +84,7 @@ def test_sources_of_a_config_add_up(labelled_folder):
     assert "a meadow" not in second and "blue at the top, green at the bottom" in second
     with pytest.raises(ValueError, match="got 'magic'; allowed: file, dominant_colors, label_maps"):
         open_photos(config_of(folder, ["magic"]), 32, 0)
-    with pytest.raises(ValueError, match="label_maps needs data.label_maps"):
+    with pytest.raises(ValueError, match="label maps need data.label_maps"):
         open_photos(config_of(folder, ["label_maps"], label_names=None), 32, 0)
     (folder / "classes.txt").write_text("sky\n")
     with pytest.raises(ValueError, match="expected lines of '<id> <name>'"):

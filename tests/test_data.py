@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from lcad.config import DataConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
+from lcad.data.instances import instances_of_label_maps
 from lcad.data.module import ResumableSampler
 from lcad.data.sources import open_photos
 from lcad.latent_stage import LatentStage
@@ -127,14 +129,42 @@ def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny
     assert photos[0]["instances"] is None
 
 
-def test_masks_need_centre_crops_and_a_folder(photo_folder, tiny_pipeline):
-    def opened(**options):
-        return open_photos(DataConfig(str(photo_folder), validation=2, **options), 32, 0, tiny_pipeline.tokenizer)
-
-    with pytest.raises(ValueError, match="masks in training need data.crop=center, got random"):
-        opened(masks=str(photo_folder / "masks"))
+def test_masks_need_a_folder(photo_folder, tiny_pipeline):
+    config = DataConfig(str(photo_folder), validation=2, masks="nowhere")
     with pytest.raises(FileNotFoundError, match="data.masks: nowhere: no such folder"):
-        opened(masks="nowhere", crop="center")
+        open_photos(config, 32, 0, tiny_pipeline.tokenizer)
+
+
+def test_masks_are_cut_as_their_photos(photo_folder, tiny_pipeline):
+    """Random crops of a photo that is white where its first object is."""
+    white = np.zeros((40, 48, 3), np.uint8)
+    white[:, :24] = 255
+    Image.fromarray(white).save(photo_folder / "images" / "p0.png")
+    config = DataConfig(str(photo_folder), masks=str(photo_folder / "masks"), validation=0, drop=0, scarce=0, zoom=1.6)
+    photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
+    items = [photos[8 * epoch] for epoch in range(20)]
+    for item in items:
+        first = item["instances"].masks[0]
+        assert torch.allclose(first, item["image"][0], atol=0.02)
+    assert len({item["image"][0].sum().round().item() for item in items}) > 10, "the crops differ"
+    with pytest.raises(ValueError, match="data.zoom: got 0.5; it must be 1 or more"):
+        open_photos(DataConfig(str(photo_folder), validation=0, zoom=0.5), 32, 0)
+
+
+def test_a_phrase_has_the_label_it_ends_with(tmp_path, tiny_pipeline):
+    labels = np.array([[1, 2], [3, 0]], np.uint8).repeat(8, 0).repeat(8, 1)
+    Image.fromarray(labels).save(tmp_path / "p.png")
+    classes = {1: ["chair"], 2: ["swivel chair", "chair"], 3: ["person", "man"]}
+    find = instances_of_label_maps({"p": tmp_path / "p.png"}, classes, tiny_pipeline.tokenizer)
+
+    def found(caption: str) -> dict[str, list[int]]:
+        masks = find(Path("p.jpg"), np.zeros(()), caption, np.random.default_rng(0))
+        pairs = zip(masks.phrases, masks.masks, strict=True) if masks else ()
+        return {phrase.text: sorted(set(labels[mask > 0].tolist())) for phrase, mask in pairs}
+
+    assert found("a black swivel chair, two brown chairs") == {"black swivel chair": [2], "brown chairs": [1, 2]}
+    assert found("A Red Man beside a green armchair") == {"Red Man": [3]}, "an armchair is not a chair"
+    assert found("a yellow cup") == {}
 
 
 def test_label_maps_are_masks_of_the_captions_made_of_them(photo_folder, tiny_pipeline):

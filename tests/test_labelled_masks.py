@@ -49,8 +49,8 @@ def test_label_maps(tmp_path, tiny_pipeline):
     ids[20:] = 2
     Image.fromarray(ids).save(tmp_path / "p.png")
     find = finder_of_labels(tiny_pipeline, map_labels(tmp_path, classes))
-    found = find(PHOTO, random_photo(0), "green grass under a blue sky")
-    assert [phrase.object for phrase in found.instances.phrases] == ["grass", "sky"]
+    found = find(PHOTO, random_photo(0), "a green lawn under a blue sky")
+    assert [phrase.object for phrase in found.instances.phrases] == ["lawn", "sky"]
     assert found.instances.masks[0, 20:].min() == 1 and found.instances.masks[1, :20].min() == 1
     with pytest.raises(MaskError, match="is 48x40, but the photo is 30x30"):
         find(PHOTO, random_photo(0, 30, 30), "green grass")

@@ -6,8 +6,8 @@ import torch
 from lcad.attention_refinement import InstanceMasks
 from lcad.builder import build_pipeline
 from lcad.config import LatentConfig, TrainerConfig
-from lcad.latent_stage import LatentStage, draw_timesteps
-from lcad.phrases import comma_phrases
+from lcad.latent_stage import LatentStage, _of_nouns, draw_timesteps
+from lcad.phrases import comma_phrases, find_phrases
 from tests.conftest import tiny_config
 
 
@@ -105,7 +105,7 @@ def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
     assert pipeline.config.guidance_scale == 5.0, "the model's own guidance stays"
     caption, masks = "the red cup, the blue dish", torch.zeros(2, 32, 32)
     masks[0, :, :16], masks[1, :, 16:] = 1, 1
-    instances = InstanceMasks(comma_phrases(caption, tiny_pipeline.tokenizer), masks)
+    instances = InstanceMasks(find_phrases(caption, tiny_pipeline.tokenizer), masks)
 
     def loss(moments: torch.Tensor, items: InstanceMasks | None) -> float:
         batch = {"caption": [caption], "moments": moments, "luminance": torch.ones(1, 16, 8, 8), "instances": [items]}
@@ -113,11 +113,11 @@ def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
 
     one, other = (torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(2))
     assert loss(one, instances) == loss(other, instances) > loss(one, None)
-    nouns = stage._of_nouns(caption, instances)
     words = tiny_pipeline.tokenizer(caption)["input_ids"]
+    nouns = _of_nouns(instances)
     names = [tiny_pipeline.tokenizer.decode(words[slice(*phrase.tokens)]).strip() for phrase in nouns.phrases]
     assert names == ["cup", "dish"] and torch.equal(nouns.masks, masks)
-    assert stage._of_nouns("the red cup", instances) is None, "not one mask for each object"
+    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)})["moments"].shape == (1, 8, 8, 8), "latents are not needed"
 
 
 def test_refined_attention_and_gradient_checkpointing_are_refused():

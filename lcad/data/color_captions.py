@@ -3,6 +3,8 @@
 This is how a small model learns what colour words mean. Arrays: rgb (H, W, 3) uint8; labels (H, W) class ids.
 """
 
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +50,8 @@ def dominant_color_captions(rgb: np.ndarray) -> list[str]:
     return captions
 
 
-def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, str]) -> list[tuple[str, np.ndarray]]:
-    """Phrases such as "the green tree" with the mask of what they name, largest first, at most `MAX_LABELS`.
+def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[str]]) -> list[list[str]]:
+    """Of each large region, largest first, at most `MAX_LABELS`: phrases such as "brown sofa", one for each name.
 
     Args:
         labels: class ids, of the photo's size; ids that are not in `classes` are passed over.
@@ -59,27 +61,52 @@ def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, str]) 
     ids, counts = np.unique(labels, return_counts=True)
     for label, count in sorted(zip(ids.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]):
         if label in classes and count >= LABEL_SHARE * labels.size and len(phrases) < MAX_LABELS:
-            mask = labels == label
-            phrases.append((f"the {name_color(lab[mask].mean(0))} {classes[label]}", mask))
+            color = name_color(lab[labels == label].mean(0))
+            phrases.append([f"{color} {name}" for name in classes[label]])
     return phrases
 
 
-def label_map_captions(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, str]) -> list[str]:
-    """Captions such as "the green tree, the blue sky": of all large regions, of the first two, of each alone."""
-    phrases = [text for text, _ in label_phrases(rgb, labels, classes)]
-    return list(dict.fromkeys([", ".join(phrases), ", ".join(phrases[:2]), *phrases])) if phrases else []
+def label_map_captions(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[str]]) -> list[str]:
+    """Captions such as "the green tree, the blue sky": of all large regions, of the first two, of each alone.
+
+    Regions of several names are called by each of them in turn.
+    """
+    captions = []
+    for phrases in _by_turns(label_phrases(rgb, labels, classes)):
+        named = [f"the {phrase}" for phrase in phrases]
+        captions += [", ".join(named), ", ".join(named[:2]), *named]
+    return list(dict.fromkeys(captions))
 
 
-def read_classes(path: Path) -> dict[int, str]:
-    """Class names from lines of "<id> <name>"; of several names, separated by commas or semicolons, the first.
+def label_sentences(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[str]]) -> list[str]:
+    """Captions such as "a green tree with a blue sky" and "a photo of a green tree", of the same regions."""
+    captions = []
+    for phrases in _by_turns(label_phrases(rgb, labels, classes)):
+        named = [f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}" for phrase in phrases]
+        captions += [*named, f"a photo of {named[0]}"]
+        if len(named) > 1:
+            captions.append(f"{', '.join(named[:-1])} and {named[-1]}")
+        for one, other in pairwise(named):
+            captions += [f"{one} with {other}", f"{other} behind {one}", f"{one} next to {other}"]
+    return list(dict.fromkeys(captions))
+
+
+def _by_turns(phrases: list[list[str]]) -> list[list[str]]:
+    """Each region's first phrase, then each one's second, ..., until all have been taken; the shorter begin anew."""
+    turns = max(map(len, phrases), default=0)
+    return [[names[turn % len(names)] for names in phrases] for turn in range(turns)]
+
+
+def read_classes(path: Path) -> dict[int, list[str]]:
+    """Class names from lines of "<id> <name>, <other names>"; # begins a comment.
 
     Raises:
         ValueError: missing or malformed.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [line.split(None, 1) for line in lines if line.strip()]
-        return {int(number): name.replace(";", ",").split(",")[0].strip() for number, name in rows}
+        rows = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
+        return {int(number): [name.strip() for name in re.split("[;,]", names)] for number, names in rows}
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path}: not a list of classes ({error}); expected lines of '<id> <name>'") from error
 

@@ -1,6 +1,7 @@
 """Instance masks of training photos, for the captions that name the objects they show."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,13 @@ import torch
 from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
-from lcad.data.color_captions import label_phrases, read_label_map
+from lcad.data.color_captions import read_label_map
 from lcad.masks.files import MASK_SUFFIXES, read_masks
 from lcad.phrases import Phrase, comma_phrases, find_phrases
 
 InstanceFinder = Callable[[Path, np.ndarray, str, np.random.Generator], InstanceMasks | None]
-"""(file, its pixels (H, W, 3) uint8, caption, generator for chances) -> masks (phrases, H, W) of all objects that the
-caption names; None if there is not one for each."""
+"""(file, its pixels (H, W, 3) uint8, caption, generator for chances) -> masks (phrases, H, W) of the caption's objects;
+None if there are none."""
 
 
 def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder:
@@ -32,23 +33,39 @@ def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder
             return None
         parts = comma_phrases(caption, tokenizer)
         if _one_in_each(phrases, parts) and rng.random() < 0.5:
-            phrases = parts
+            phrases = [
+                replace(phrase, text=part.text, characters=part.characters, tokens=part.tokens)
+                for phrase, part in zip(phrases, parts, strict=True)
+            ]
         return InstanceMasks(phrases, read_masks(folder, photo, rgb.shape[:2], number))
 
     return find
 
 
-def instances_of_label_maps(maps: dict[str, Path], classes: dict[int, str], tokenizer: CLIPTokenizer) -> InstanceFinder:
-    """Label maps (stem of each photo -> file), for the captions that `lcad.data.color_captions` makes of them."""
+def instances_of_label_maps(
+    maps: dict[str, Path], classes: dict[int, list[str]], tokenizer: CLIPTokenizer
+) -> InstanceFinder:
+    """Label maps (stem of each photo -> file): a phrase has the regions whose name it ends with, in one or many.
 
-    def find(photo: Path, rgb: np.ndarray, caption: str, _rng: np.random.Generator) -> InstanceMasks | None:
-        named = dict(label_phrases(rgb, read_label_map(maps[photo.stem]), classes))
-        phrases = comma_phrases(caption, tokenizer)
-        if not phrases or any(phrase.text not in named for phrase in phrases):
-            return None
-        return InstanceMasks(phrases, torch.from_numpy(np.stack([named[phrase.text] for phrase in phrases])).float())
+    Of several names it ends with ("swivel chair", "chair") the longest counts.
+    """
+
+    def find(photo: Path, _rgb: np.ndarray, caption: str, _rng: np.random.Generator) -> InstanceMasks | None:
+        labels = read_label_map(maps[photo.stem])
+        named = [(name, label) for label in np.unique(labels).tolist() for name in classes.get(label, ())]
+        phrases, masks = [], []
+        for phrase in find_phrases(caption, tokenizer):
+            fitting = [(len(name), label) for name, label in named if _ends_with(phrase.text, name)]
+            if fitting:
+                phrases.append(phrase)
+                masks.append(np.isin(labels, [label for length, label in fitting if length == max(fitting)[0]]))
+        return InstanceMasks(phrases, torch.from_numpy(np.stack(masks)).float()) if phrases else None
 
     return find
+
+
+def _ends_with(text: str, name: str) -> bool:
+    return f" {text.lower()}".endswith((f" {name}", f" {name}s", f" {name}es"))
 
 
 def _one_in_each(phrases: list[Phrase], parts: list[Phrase]) -> bool:

@@ -4,6 +4,7 @@ Shapes: S the model's image size; images (3, S, S) float32 in [0, 1].
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,6 @@ from lcad.captions import CaptionSampler, mirror_words
 from lcad.data.instances import InstanceFinder
 from ldm.images import ImageError, read_image, to_image, to_tensor
 
-RANDOM_CROP_MARGIN = 1.125  # the short side before a random crop, in units of S
-
 
 class PhotoDataset(Dataset):
     """Photos, each with its captions. In the caption of a mirrored photo, left and right change places.
@@ -27,7 +26,8 @@ class PhotoDataset(Dataset):
     from the key and the seed alone, so a resumed run sees exactly what the unbroken one would have seen.
 
     Args:
-        instances: where the masks of some photos come from; they need centre crops.
+        zoom: the most that a random crop enlarges a photo from where its short side is S.
+        instances: where the masks of some photos come from.
     """
 
     def __init__(
@@ -37,16 +37,17 @@ class PhotoDataset(Dataset):
         size: int,
         sampler: CaptionSampler,
         crop: str = "center",
+        zoom: float = 1.125,
         flip: bool = False,
         seed: int = 0,
         instances: dict[Path, InstanceFinder] | None = None,
     ):
         if crop not in ("random", "center"):
             raise ValueError(f"unknown crop {crop!r}; allowed: random, center")
-        if instances and crop != "center":
-            raise ValueError(f"masks in training need data.crop=center, got {crop}; masks are cut at the centre")
+        if zoom < 1:
+            raise ValueError(f"data.zoom: got {zoom}; it must be 1 or more, 1.125 lets a crop move by an eighth")
         self.photos, self.captions, self.size = photos, captions, size
-        self.sampler, self.crop, self.flip, self.seed = sampler, crop, flip, seed
+        self.sampler, self.crop, self.zoom, self.flip, self.seed = sampler, crop, zoom, flip, seed
         self.finders = instances or {}
 
     def __len__(self) -> int:
@@ -55,11 +56,13 @@ class PhotoDataset(Dataset):
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
         """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1), instances (see below)."""
         index, caption, mirrored, rng = self.draw(key)
-        image = self.square(index, rng)
+        photo = self._read(index)
+        cut = choose_crop(photo.size, self.size, *((rng, self.zoom) if self.crop == "random" else ()))
+        image = cut(photo)
         if mirrored:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         item = {"image": to_tensor(image), "caption": caption, "index": index, "mirrored": int(mirrored)}
-        return item | {"instances": self.instances(index, caption, mirrored, rng)}
+        return item | {"instances": self.instances(index, caption, mirrored, rng, photo, cut)}
 
     def draw(self, key: int) -> tuple[int, str, bool, np.random.Generator]:
         """What a key stands for: index of the photo, caption, mirrored or not, and the generator for the crop."""
@@ -69,21 +72,35 @@ class PhotoDataset(Dataset):
         mirrored = bool(self.flip and rng.random() < 0.5)
         return index, mirror_words(caption) if mirrored else caption, mirrored, rng
 
-    def instances(self, index: int, caption: str, mirrored: bool, rng: np.random.Generator) -> InstanceMasks | None:
-        """The masks (phrases, S, S) of the caption's objects, if the photo has one for each."""
-        photo = self.photos[index]
-        if photo not in self.finders:
+    def instances(
+        self,
+        index: int,
+        caption: str,
+        mirrored: bool,
+        rng: np.random.Generator,
+        photo: Image.Image | None = None,
+        cut: "Crop | None" = None,
+    ) -> InstanceMasks | None:
+        """The masks (phrases, S, S) of the caption's objects, if the photo has any.
+
+        Args:
+            photo, cut: what has been read already, and how it was cut; None: as `square` does.
+        """
+        path = self.photos[index]
+        if path not in self.finders:
             return None
-        found = self.finders[photo](photo, np.asarray(self._read(index)), caption, rng)
+        photo = photo or self._read(index)
+        cut = cut or choose_crop(photo.size, self.size)
+        found = self.finders[path](path, np.asarray(photo), caption, rng)
         if found is None:
             return None
-        cut = [to_tensor(crop_square(to_image(mask.expand(3, -1, -1)), self.size, None))[0] for mask in found.masks]
-        masks = torch.stack(cut)
+        masks = torch.stack([to_tensor(cut(to_image(mask.expand(3, -1, -1))))[0] for mask in found.masks])
         return InstanceMasks(found.phrases, masks.flip(-1) if mirrored else masks)
 
-    def square(self, index: int, rng: np.random.Generator | None = None) -> Image.Image:
-        """The photo cut to S x S, RGB."""
-        return crop_square(self._read(index), self.size, rng if self.crop == "random" else None)
+    def square(self, index: int) -> Image.Image:
+        """The photo's centre cut to S x S, RGB."""
+        photo = self._read(index)
+        return choose_crop(photo.size, self.size)(photo)
 
     def _read(self, index: int) -> Image.Image:
         """The photo, or with a warning the next readable one: one bad file does not end a long run."""
@@ -95,16 +112,25 @@ class PhotoDataset(Dataset):
         raise ImageError("no photo of the data set can be read")
 
 
-def crop_square(image: Image.Image, size: int, rng: np.random.Generator | None) -> Image.Image:
-    """Resize the short side and cut out a size x size square: the centre, or a random one."""
-    short = size if rng is None else round(size * RANDOM_CROP_MARGIN)
-    scale = short / min(image.size)
-    width, height = (max(short, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+@dataclass(frozen=True)
+class Crop:
+    """A part of a photo: resized as a whole to (width, height), then cut at (left, top, right, bottom)."""
+
+    resized: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.resize(self.resized, Image.Resampling.LANCZOS, reducing_gap=2.0).crop(self.box)
+
+
+def choose_crop(photo: tuple[int, int], size: int, rng: np.random.Generator | None = None, zoom: float = 1.0) -> Crop:
+    """A size x size square of a photo of (width, height): its whole centre, or a random one enlarged up to `zoom`."""
+    short = size if rng is None else round(size * rng.uniform(1, zoom))
+    width, height = (max(short, round(side * short / min(photo))) for side in photo)
     left, top = (width - size) / 2, (height - size) / 2
     if rng is not None:
         left, top = rng.random() * (width - size), rng.random() * (height - size)
-    return image.crop((int(left), int(top), int(left) + size, int(top) + size))
+    return Crop((width, height), (int(left), int(top), int(left) + size, int(top) + size))
 
 
 def collate(items: list[dict]) -> dict[str, Tensor | list]:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from transformers import CLIPTokenizer
 
 from lcad.captions import CaptionSampler, read_captions
 from lcad.config import DataConfig, SourceConfig
-from lcad.data.color_captions import dominant_color_captions, label_map_captions, read_classes, read_label_map
+from lcad.data.color_captions import (
+    dominant_color_captions,
+    label_map_captions,
+    label_sentences,
+    read_classes,
+    read_label_map,
+)
 from lcad.data.instances import InstanceFinder, instances_of_files, instances_of_label_maps
 from lcad.data.photos import PhotoDataset
 from ldm.images import ImageError, image_folder, list_images, read_image
@@ -46,14 +53,16 @@ def open_photos(
         if not parts["train"]:
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
-        training += parts["train"]
+        if source.repeat < 1:
+            raise ValueError(f"data.repeat: got {source.repeat}; it must be 1 or more")
+        training += parts["train"] * source.repeat
         if tokenizer is not None:
             instances |= _instance_finders(source, parts["train"] + parts["val"], tokenizer)
         validation.append(parts["val"])
     mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
     drawn = CaptionSampler(config.scarce, config.drop)
     return {
-        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.flip, seed, instances),
+        "train": PhotoDataset(training, captions, size, drawn, config.crop, config.zoom, config.flip, seed, instances),
         "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed, instances=instances),
     }
 
@@ -64,7 +73,7 @@ def _instance_finders(source: SourceConfig, photos: list[Path], tokenizer: CLIPT
         if not Path(source.masks).is_dir():
             raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
         return dict.fromkeys(photos, instances_of_files(Path(source.masks), tokenizer))
-    if "label_maps" in source.caption_sources:
+    if LABEL_CAPTIONS.keys() & source.caption_sources:
         maps, classes = _label_maps(source)
         labelled = [photo for photo in photos if photo.stem in maps]
         return dict.fromkeys(labelled, instances_of_label_maps(maps, classes, tokenizer))
@@ -102,31 +111,37 @@ def _from_dominant_colors(source: SourceConfig, photos: list[Path], used: list[P
     return _described(used, "naming colours", lambda rgb, photo: dominant_color_captions(rgb))
 
 
-def _label_maps(source: SourceConfig) -> tuple[dict[str, Path], dict[int, str]]:
+def _label_maps(source: SourceConfig) -> tuple[dict[str, Path], dict[int, list[str]]]:
     """The label map of each photo's stem, and the names of the classes."""
     if not source.label_maps or not source.label_names:
-        raise ValueError("data.caption_sources: label_maps needs data.label_maps (folder) and data.label_names (file)")
+        raise ValueError("data.caption_sources: label maps need data.label_maps (folder) and data.label_names (file)")
     maps = {path.stem: path for path in list_images(Path(source.label_maps))}
     return maps, read_classes(Path(source.label_names))
 
 
-def _from_label_maps(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+def _from_label_maps(
+    caption: Callable[[np.ndarray, np.ndarray, dict[int, list[str]]], list[str]],
+    source: SourceConfig,
+    photos: list[Path],
+    used: list[Path],
+) -> Captions:
     maps, classes = _label_maps(source)
 
     def describe(rgb: np.ndarray, photo: Path) -> list[str]:
         labels = read_label_map(maps[photo.stem])
         if labels.shape != rgb.shape[:2]:
             raise ValueError(f"{maps[photo.stem]}: is {labels.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
-        return label_map_captions(rgb, labels, classes)
+        return caption(rgb, labels, classes)
 
     return _described([photo for photo in used if photo.stem in maps], "naming labelled regions", describe)
 
 
+LABEL_CAPTIONS = {"label_maps": label_map_captions, "label_sentences": label_sentences}
+
 CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Captions]] = {
     "file": _from_file,
     "dominant_colors": _from_dominant_colors,
-    "label_maps": _from_label_maps,
-}
+} | {name: partial(_from_label_maps, caption) for name, caption in LABEL_CAPTIONS.items()}
 """name -> function of (config, photos of the folder, photos used) -> captions of those it has some for"""
 
 

@@ -14,7 +14,7 @@ from lcad.color import rgb_to_luminance
 from lcad.masks.candidates import shrink
 from lcad.phrases import Phrase
 from lcad.pipeline import LCADPipeline
-from ldm.attention import attention_logits
+from ldm.attention import attention_logits, layer_sizes
 from ldm.autoencoder import latent_stride
 from ldm.images import to_tensor
 from ldm.sampling import sample
@@ -59,15 +59,6 @@ def phrase_attention(
     first, steps = STEPS
     sample(denoise, x_T.to(text), scheduler, steps, generator, progress=lambda timesteps: timesteps[:first])
     finest = max(maps)
-    inside = torch.stack(maps[finest]).mean(0).unflatten(1, _layer_sizes(latent_size)[finest])
+    inside = torch.stack(maps[finest]).mean(0).unflatten(1, layer_sizes(latent_size)[finest])
     inside = F.interpolate(inside[None], latent_size, mode="bilinear")[0]
     return inside - inside.amin((1, 2), keepdim=True)
-
-
-def _layer_sizes(latent_size: tuple[int, int]) -> dict[int, tuple[int, int]]:
-    """Number of pixels -> (height, width) of every resolution of the UNet."""
-    sizes, (height, width) = {}, latent_size
-    while height * width not in sizes:
-        sizes[height * width] = (height, width)
-        height, width = (height + 1) // 2, (width + 1) // 2
-    return sizes

@@ -52,7 +52,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
             raise MaskError(str(error)) from error
         if tuple(ids.shape) != size:
             raise MaskError(f"{file}: is {ids.shape[1]}x{ids.shape[0]}, but the photo is {size[1]}x{size[0]}")
-        return [(names[i], (ids == i).float()) for i in ids.unique().tolist() if i in names]
+        return [(", ".join(names[i]), (ids == i).float()) for i in ids.unique().tolist() if i in names]
 
     return labels
 
@@ -85,9 +85,10 @@ def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
 
 
 def same_object(word: str, category: str) -> bool:
-    """Is an object word of a caption ("buses") that category ("bus")?"""
-    word, last = word.lower(), category.lower().split()[-1]
-    return word in (last, f"{last}s", f"{last}es", category.lower())
+    """Is an object word of a caption ("buses") that category ("bus"), or one of its names ("sofa, couch")?"""
+    word = word.lower()
+    names = [name.strip() for name in category.lower().split(",")]
+    return any(word in (name, last := name.split()[-1], f"{last}s", f"{last}es") for name in names)
 
 
 def _by_objects(phrases: list[Phrase], categories: list[str]) -> list[list[int]]:

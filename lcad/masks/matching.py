@@ -43,7 +43,7 @@ def score_regions(attention: Tensor, regions: Regions, phrases: list[Phrase]) ->
 
     Regions made for another phrase score -1.
     """
-    cells = _cells(regions.masks, attention)
+    cells = in_cells(regions.masks, attention)
     scores = expected_iou(attention.flatten(1), cells).numpy()
     for p, phrase in enumerate(phrases):
         scores[p] += POSITION_WEIGHT * _fits(phrase.position, cells, attention.shape[-2:])
@@ -89,7 +89,7 @@ def unite(attention: Tensor, regions: Regions) -> Regions:
     Regions are added one by one, as long as the expected IoU grows; the union counts if it is `UNITED` times the best
     region's. The provider's score of a union is the mean of its parts'.
     """
-    cells = _cells(regions.masks, attention)
+    cells = in_cells(regions.masks, attention)
     unions: list[tuple[Tensor, int, float]] = []
     for p, inside in enumerate(attention.flatten(1)):
         allowed = _allowed(regions, p)
@@ -116,7 +116,7 @@ def outline(attention: Tensor, regions: Regions) -> Regions:
     the best region's; the provider's score of it is 0.
     """
     outlines: list[tuple[Tensor, int, float]] = []
-    fits = expected_iou(attention.flatten(1), _cells(regions.masks, attention))  # (P, R)
+    fits = expected_iou(attention.flatten(1), in_cells(regions.masks, attention))  # (P, R)
     for p, inside in enumerate(attention):
         ranked = inside.flatten().sort(descending=True).values
         shared, number = ranked.cumsum(0), torch.arange(1, len(ranked) + 1)
@@ -134,6 +134,11 @@ def expected_iou(inside: Tensor, regions: Tensor) -> Tensor:
     return shared / (inside.sum(1, keepdim=True) + regions.sum(1) - shared).clamp_min(1e-6)
 
 
+def in_cells(masks: Tensor, attention: Tensor) -> Tensor:
+    """Masks (R, H, W) at the size of attention maps -> (R, h w)."""
+    return F.interpolate(masks[None], attention.shape[-2:], mode="area")[0].flatten(1)
+
+
 def _allowed(regions: Regions, phrase: int) -> Tensor:
     """Which regions may be a phrase's: those made for it or for any, (R,) bool."""
     return torch.tensor([owner in (None, phrase) for owner in regions.phrases], dtype=torch.bool)
@@ -149,11 +154,6 @@ def _with(regions: Regions, added: list[tuple[Tensor, int, float]]) -> Regions:
         [*regions.phrases, *owners],
         torch.cat([regions.scores, torch.tensor(scores)]),
     )
-
-
-def _cells(masks: Tensor, attention: Tensor) -> Tensor:
-    """Masks (R, H, W) at the size of attention maps -> (R, h w)."""
-    return F.interpolate(masks[None], attention.shape[-2:], mode="area")[0].flatten(1)
 
 
 def _fits(position: str | None, cells: Tensor, size: tuple[int, int]) -> np.ndarray:

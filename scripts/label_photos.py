@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Label what a classifier sees in photos that have no label maps: for training weights that find objects.
+
+python scripts/label_photos.py --input data/photos_128 --output data/photos_labelled \
+    --weights data/weights/squeezenet1_1_fp16.pth --skip data/photos_128/ade_labels
+
+Writes a data folder of the photos in which a word is found: images/, labels/ (PNGs of class ids) and classes.txt, for
+a config's folder, label_maps and label_names, and captions.json with those captions that name what is labelled. Words
+in a photo's captions or its file name are looked for, or else any. Run it again to go on after an interruption.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from lcad.command_line import reporting
+
+WORDS = Path(__file__).parent.parent / "configs" / "words" / "imagenet.txt"
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from lcad.captions import read_captions
+    from lcad.data.activation_maps import Labeller, read_words
+    from lcad.data.color_captions import read_label_map
+    from ldm.devices import choose_device
+    from ldm.images import image_folder, list_images, read_image, write_bytes, write_image
+
+    words = read_words(args.words)
+    labeller = Labeller(words, args.weights, choose_device(args.device))
+    photos = list_images(image_folder(args.input))
+    captions = read_captions(photos[0].parent, args.captions)
+    lines = [f"{number} {', '.join(word.names)}\n" for number, word in enumerate(words, 1)]
+    write_bytes(args.output / "classes.txt", "".join(lines).encode())
+    named: dict[str, list[str]] = {}
+    for photo in tqdm(photos, "labelling", unit="photo"):
+        place, texts = args.output / "labels" / f"{photo.stem}.png", captions.get(photo.name, [])
+        if args.skip and (args.skip / place.name).exists():
+            continue
+        if not place.exists():
+            labels = labeller.label(read_image(photo), [*texts, photo.stem.replace("_", " ")])
+            if not labels.any():
+                continue
+            write_bytes(args.output / "images" / photo.name, photo.read_bytes())
+            write_image(place, Image.fromarray(labels))
+        found = [words[number - 1] for number in np.unique(read_label_map(place)).tolist() if number]
+        named[photo.name] = [text for text in texts if any(word.is_in([text]) for word in found)]
+    write_bytes(args.output / "captions.json", json.dumps(named, indent=0).encode())
+    print(f"{len(named)} of {len(photos)} photos are labelled in {args.output}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--output", type=Path, required=True, help="folder for images/, labels/ and classes.txt")
+    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    parser.add_argument("--words", type=Path, default=WORDS, help="what ImageNet's classes are called")
+    parser.add_argument("--weights", type=Path, help="of torchvision's squeezenet1_1 (default: downloaded)")
+    parser.add_argument("--skip", type=Path, help="folder of label maps: photos that have one are left out")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args(argv)
+    return reporting(lambda: run(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
