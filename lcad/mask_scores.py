@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.finding import MaskFinder
-from lcad.masks.labelled import same_object
+from lcad.masks.labelled import Labels, same_object
 from ldm.images import read_image
 
 CENTER = 0.5  # of each side: the box in the middle of the photo
@@ -27,7 +26,7 @@ def score_masks(
     find_masks: MaskFinder,
     photos: list[Path],
     captions: dict[str, list[str]],
-    instances: Path,
+    labels: Labels,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[dict]:
     """One row for each phrase whose object word is a labelled category of its photo.
@@ -35,18 +34,19 @@ def score_masks(
     Rows: name, phrase, found (did it get a mask), and the IoU with the union of that category's instances of the mask
     (0 without one), of the whole photo, and of the box in its middle.
     """
-    labelled, rows = read_instances(instances), []
-    for photo in progress([photo for photo in photos if photo.name in labelled and captions.get(photo.name)]):
+    rows = []
+    for photo in progress([photo for photo in photos if captions.get(photo.name)]):
         image, caption = read_image(photo), captions[photo.name][0]
-        found = find_masks(photo, image, caption)
+        size = image.height, image.width
+        labelled = labels(photo, size)
+        found = find_masks(photo, image, caption) if labelled else None
         if found is None:
             continue
-        size = image.height, image.width
         masks = dict(zip((p.characters for p in found.instances.phrases), found.instances.masks, strict=True))
         for phrase in found.phrases:
-            own = [s for name, s in labelled[photo.name] if same_object(phrase.object, name)]
+            own = [mask for name, mask in labelled if same_object(phrase.object, name)]
             if own:
-                truth = torch.stack([segmentation_mask(s, size) for s in own]).amax(0)
+                truth = torch.stack(own).amax(0)
                 mask = masks.get(phrase.characters)
                 rows.append(
                     {

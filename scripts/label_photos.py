@@ -6,11 +6,13 @@ python scripts/label_photos.py --input data/photos_128 --output data/photos_labe
 
 Writes a data folder of the photos in which a word is found: images/, labels/ (PNGs of class ids) and classes.txt, for
 a config's folder, label_maps and label_names, and captions.json with those captions that name what is labelled. Words
-in a photo's captions or its file name are looked for, or else any. Run it again to go on after an interruption.
+in a photo's captions or its file name are looked for, or else any. Run it again to go on after an interruption: what is
+labelled is kept. Photos that cannot be read are named; the exit status is then 1.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from lcad.command_line import reporting
@@ -27,21 +29,30 @@ def run(args: argparse.Namespace) -> int:
     from lcad.data.activation_maps import Labeller, read_words
     from lcad.data.color_captions import read_label_map
     from ldm.devices import choose_device
-    from ldm.images import image_folder, list_images, read_image, write_bytes, write_image
+    from ldm.images import ImageError, image_folder, list_images, read_image, write_bytes, write_image
 
     words = read_words(args.words)
     labeller = Labeller(words, args.weights, choose_device(args.device))
     photos = list_images(image_folder(args.input))
     captions = read_captions(photos[0].parent, args.captions)
-    lines = [f"{number} {', '.join(word.names)}\n" for number, word in enumerate(words, 1)]
-    write_bytes(args.output / "classes.txt", "".join(lines).encode())
+    classes = args.output / "classes.txt"
+    listed = "".join(f"{number} {', '.join(word.names)}\n" for number, word in enumerate(words, 1)).encode()
+    if classes.exists() and classes.read_bytes() != listed:
+        raise FileExistsError(f"{args.output}: holds labels of other words; choose another --output")
+    write_bytes(classes, listed)
+    problems = 0
     named: dict[str, list[str]] = {}
     for photo in tqdm(photos, "labelling", unit="photo"):
         place, texts = args.output / "labels" / f"{photo.stem}.png", captions.get(photo.name, [])
         if args.skip and (args.skip / place.name).exists():
             continue
         if not place.exists():
-            labels = labeller.label(read_image(photo), [*texts, photo.stem.replace("_", " ")])
+            try:
+                labels = labeller.label(read_image(photo), [*texts, photo.stem.replace("_", " ")])
+            except ImageError as error:
+                tqdm.write(f"problem: {error}", file=sys.stderr)
+                problems += 1
+                continue
             if not labels.any():
                 continue
             write_bytes(args.output / "images" / photo.name, photo.read_bytes())
@@ -50,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         named[photo.name] = [text for text in texts if any(word.is_in([text]) for word in found)]
     write_bytes(args.output / "captions.json", json.dumps(named, indent=0).encode())
     print(f"{len(named)} of {len(photos)} photos are labelled in {args.output}")
-    return 0
+    return 1 if problems else 0
 
 
 def main(argv: list[str] | None = None) -> int:

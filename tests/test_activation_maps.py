@@ -97,7 +97,7 @@ def test_photos_are_labelled(photo_folder, weights, tmp_path, capsys, monkeypatc
     def patched(self, *args):
         original(self, *args)
         certain = torch.zeros(len(self.words))
-        certain[next(i for i, word in enumerate(self.words) if "cat" in word.names)] = 1
+        certain[["cat" in word.names for word in self.words]] = 1
         maps = torch.zeros(len(self.words), 12, 18)
         maps[:, 4:8, 3:7] = 1
         self.activations = lambda photo: (certain if photo.size == (90, 60) else torch.zeros_like(certain), maps)
@@ -107,6 +107,11 @@ def test_photos_are_labelled(photo_folder, weights, tmp_path, capsys, monkeypatc
     for _ in range(2):  # the second finds all done
         assert main(command) == 0
         assert "1 of 8 photos are labelled" in capsys.readouterr().out
+    (photo_folder / "images" / "p2.png").write_bytes(b"no photo")
+    assert main(command) == 1 and "problem: " in capsys.readouterr().err
+    (tmp_path / "words.txt").write_text("151 dog\n")
+    assert main([*command, "--words", str(tmp_path / "words.txt")]) == 2
+    assert "holds labels of other words; choose another --output" in capsys.readouterr().err
     assert [path.name for path in output.rglob("*.png")].count("p1.png") == 2
     names = read_classes(output / "classes.txt")
     assert [names[i] for i in set(read_label_map(output / "labels" / "p1.png").flat) - {0}] == [["cat", "kitten"]]
@@ -114,7 +119,7 @@ def test_photos_are_labelled(photo_folder, weights, tmp_path, capsys, monkeypatc
 
 
 def test_files_that_cannot_be_used(tmp_path, weights):
-    for text in ("cat 281\n", "281\n", "281 cat\n2000 dog\n", "", "a-b cat\n"):
+    for text in ("cat 281\n", "281\n", "281 cat\n2000 dog\n", "", "a-b cat\n", "0-99999999999 cat\n", "9-7 cat"):
         (tmp_path / "words.txt").write_text(text)
         with pytest.raises(ValueError, match="words.txt: "):
             read_words(tmp_path / "words.txt")

@@ -13,6 +13,7 @@ from lcad.config import DataConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
 from lcad.data.instances import instances_of_label_maps
 from lcad.data.module import ResumableSampler
+from lcad.data.photos import collate, take_instances
 from lcad.data.sources import open_photos
 from lcad.latent_stage import LatentStage
 from lcad.pipeline import LCADPipeline
@@ -127,6 +128,23 @@ def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny
     assert all(training(scarce=1)[8 * epoch]["instances"] is None for epoch in range(4))
     photos.captions[photos.photos[0]] = ["a red cup"]
     assert photos[0]["instances"] is None
+
+
+def test_instances_of_a_batch_travel_as_one_tensor(photo_folder, tiny_pipeline):
+    config = DataConfig(
+        str(photo_folder), masks=str(photo_folder / "masks"), validation=0, crop="center", drop=0, scarce=0
+    )
+    photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
+    for keys in ([1, 0, 8, 2], [1, 2]):
+        items = [photos[key] for key in keys]
+        batch = collate(items)
+        assert all(isinstance(batch[key], torch.Tensor) for key in ("image", "masks", "index"))
+        taken = take_instances(batch)
+        assert not {"masks", "phrases", "instances"} & batch.keys()
+        for item, own in zip(items, taken, strict=True):
+            expected = item["instances"]
+            assert (own is None) == (expected is None)
+            assert own is None or (own.phrases == expected.phrases and torch.equal(own.masks, expected.masks))
 
 
 def test_masks_need_a_folder(photo_folder, tiny_pipeline):

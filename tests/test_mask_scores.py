@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lcad.attention_refinement import InstanceMasks
 from lcad.mask_scores import iou, score_masks
 from lcad.masks.finding import FoundMasks
-from lcad.masks.labelled import same_object
+from lcad.masks.labelled import coco_labels, same_object
 from lcad.phrases import find_phrases
 from scripts import measure_masks
 
@@ -46,7 +48,7 @@ def test_scores_of_known_masks(photo_folder, instances, tiny_pipeline):
         return FoundMasks(InstanceMasks(found, mask[: len(found)]), phrases=phrases)
 
     photos = sorted((photo_folder / "images").iterdir())
-    rows = score_masks(find, photos, captions, instances)
+    rows = score_masks(find, photos, captions, coco_labels(instances))
     assert [(row["name"], row["phrase"], row["found"]) for row in rows] == [
         ("p0.png", "red cup", 1),
         ("p1.png", "red cup", 0),
@@ -62,4 +64,26 @@ def test_script(photo_folder, instances, tiny_checkpoint, tmp_path, capsys):
     assert "4 phrases" in capsys.readouterr().out and (tmp_path / "rows.csv").is_file()
     (photo_folder / "captions.json").write_text('{"p0.png": ["nothing here"]}')
     assert measure_masks.main(given) == 2
+    assert "nothing to measure" in capsys.readouterr().err
+
+
+def test_script_with_label_maps(photo_folder, tiny_checkpoint, tmp_path, capsys):
+    """The caption of the photo that has none is made of its label map; the first five photos are left out."""
+    (tmp_path / "labels").mkdir()
+    labels = np.ones((40, 48), np.uint8)
+    labels[:, 24:] = 2
+    for i in (0, 6, 7):  # "the red cup 6, the blue cup", and no caption
+        Image.fromarray(labels).save(tmp_path / "labels" / f"p{i}.png")
+    (tmp_path / "names.txt").write_text("1 sofa, cup\n2 lawn\n")
+    given = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--instances", str(tmp_path / "labels")]
+    given += ["--label-names", str(tmp_path / "names.txt"), "--output", str(tmp_path / "rows.csv"), "--device", "cpu"]
+    assert measure_masks.main([*given, "--skip", "5"]) == 0
+    rows = (tmp_path / "rows.csv").read_text().splitlines()[1:]
+    assert [(row.split(",")[0], row.split(",")[1].split()[-1]) for row in rows] == [
+        ("p6.png", "cup"),
+        ("p6.png", "cup"),
+        ("p7.png", "sofa"),
+        ("p7.png", "lawn"),
+    ]
+    assert measure_masks.main([*given, "--skip", "8"]) == 2
     assert "nothing to measure" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from lcad.data.photos import collate
+from lcad.data.photos import collate, take_instances
 
 
 class ResumableSampler(DistributedSampler):
@@ -46,8 +46,8 @@ class PhotoModule(pl.LightningDataModule):
         return self._loader(self.validation, shuffle=False)
 
     def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
-        """All but the instances, which Lightning cannot copy and whose masks are read once."""
-        instances = batch.pop("instances")
+        """All but the instances, whose masks are read once."""
+        instances = take_instances(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx) | {"instances": instances}
 
     def _loader(self, dataset: Dataset, **options) -> DataLoader:

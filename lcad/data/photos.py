@@ -134,11 +134,23 @@ def choose_crop(photo: tuple[int, int], size: int, rng: np.random.Generator | No
 
 
 def collate(items: list[dict]) -> dict[str, Tensor | list]:
-    """Stack tensors and numbers, keep captions and instances as lists."""
-    first = items[0]
-    return {
+    """Stack tensors and numbers, keep captions as lists. Instances become `phrases` and, of all photos, one `masks`:
+    on its way from a worker each tensor takes a file of shared memory. `take_instances` makes them again."""
+    first, found = items[0], [item["instances"] for item in items]
+    batch = {
         key: torch.stack([torch.as_tensor(item[key]) for item in items])
         if isinstance(first[key], (Tensor, int))
         else [item[key] for item in items]
-        for key in first
+        for key in first.keys() - {"instances"}
     }
+    masks = [one.masks for one in found if one is not None]
+    batch["masks"] = torch.cat(masks) if masks else torch.zeros(0, 1, 1)  # (phrases of all photos, S, S)
+    batch["phrases"] = [one and one.phrases for one in found]
+    return batch
+
+
+def take_instances(batch: dict) -> list[InstanceMasks | None]:
+    """The instances of each photo out of a batch that `collate` made, and what they were made of with them."""
+    phrases = batch.pop("phrases")
+    parts = iter(batch.pop("masks").split([len(own) for own in phrases if own is not None]))
+    return [None if own is None else InstanceMasks(own, next(parts)) for own in phrases]

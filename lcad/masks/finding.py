@@ -16,7 +16,7 @@ from lcad.attention_refinement import InstanceMasks
 from lcad.masks.attention import phrase_attention
 from lcad.masks.candidates import Provider, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans
-from lcad.masks.matching import assign, outline, score_regions, unite
+from lcad.masks.matching import WEAK, Match, assign, outline, score_regions, unite
 from lcad.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.pipeline import LCADPipeline
 
@@ -82,10 +82,17 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
             phrases,
             list(attention),
             [
-                f"no region for {phrase.text!r} (best score {match.score:.2f} of {len(regions.phrases)} regions)"
+                f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
                 for phrase, match in zip(phrases, matches, strict=True)
                 if match.region is None
             ],
         )
 
     return find
+
+
+def _reason(match: Match, regions: int) -> str:
+    """Why a phrase has none."""
+    if match.score >= WEAK:
+        return f"what fits it, score {match.score:.2f}, has gone to another phrase"
+    return f"best score {match.score:.2f} of {regions} regions, below {WEAK}"

@@ -7,16 +7,17 @@ from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from lcad.contact_sheet import Row, fit_text
-from lcad.masks.candidates import shrink
 from lcad.masks.finding import FoundMasks
 
 SIDE = 512  # pixels, long side of what is drawn
+TEXT = 28  # pixels, height of the labels: a contact sheet shows half of it
 OUTLINES = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324")
 
 
 def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
     """A row of a contact sheet: outlines labelled with phrase and score, then the attention map of every phrase."""
-    grey = shrink(photo.convert("L"), SIDE)
+    scale = SIDE / max(photo.size)
+    grey = photo.convert("L").resize([max(1, round(side * scale)) for side in photo.size], Image.Resampling.LANCZOS)
     pictures = [("regions", outlined(grey, found))]
     maps = zip(found.phrases, found.attention, strict=True)
     pictures += [(f"attention: {phrase.text}", heat_map(grey, attention)) for phrase, attention in maps]
@@ -25,7 +26,7 @@ def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
 
 def outlined(photo: Image.Image, found: FoundMasks) -> Image.Image:
     """The photo with the outline of each mask, labelled at its middle with its phrase and score."""
-    pixels, labels = np.array(photo.convert("RGB")), []
+    pixels, labels, font = np.array(photo.convert("RGB")), [], ImageFont.load_default(TEXT)
     for i, (phrase, mask) in enumerate(zip(found.instances.phrases, found.instances.masks, strict=True)):
         small = np.asarray(Image.fromarray((mask * 255).byte().numpy()).resize(photo.size)) > 127
         color = OUTLINES[i % len(OUTLINES)]
@@ -33,11 +34,17 @@ def outlined(photo: Image.Image, found: FoundMasks) -> Image.Image:
         if small.any():
             y, x = np.argwhere(small).mean(0)
             score = f" {found.scores[i]:.2f}" if found.scores else ""
-            labels.append(((x, y), fit_text(phrase.text, photo.width // 2, ImageFont.load_default(14)) + score, color))
+            text = fit_text(phrase.text, photo.width - font.getlength(score), font) + score
+            half = font.getlength(text) / 2
+            x = np.clip(x, half, photo.width - half)
+            beside = [top for left, top, width, *_ in labels if abs(x - left) < half + width]
+            below = ((y + down) % photo.height for down in range(photo.height))  # of the labels it would lie on
+            y = next((place for place in below if all(abs(place - top) >= TEXT for top in beside)), y)
+            labels.append((x, y, half, text, color))
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
-    for place, text, color in labels:
-        draw.text(place, text, color, ImageFont.load_default(14), "mm", stroke_width=2, stroke_fill="white")
+    for x, y, _, text, color in labels:
+        draw.text((x, y), text, color, font, "mm", stroke_width=3, stroke_fill="white")
     return picture
 
 
