@@ -92,6 +92,9 @@ def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp
     pipeline.vae.encoder.conv_in.weight.data += 0.1
     open_cache(stage, photos, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2  # other weights, other cache
+    looking = LatentConfig(trainable=trainable, looking=True, grounding=1.0)
+    cached = open_cache(LatentStage(pipeline, looking, TrainerConfig()), photos, tmp_path / "cache")
+    assert not cached[0]["moments"].any() and len(list((tmp_path / "cache").iterdir())) == 3
 
 
 def test_cache_needs_fixed_crops(photo_folder, tiny_checkpoint, tmp_path):

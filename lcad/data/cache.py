@@ -108,6 +108,8 @@ def _fingerprint(stage, photos: PhotoDataset) -> str:
     texts = {} if stage.text_trained else photos.captions
     listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in photos.photos]
     described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
+    if stage.config.looking:  # its latents are zero
+        described.append("looking")
     digest.update(json.dumps([described, stage.pipeline.config.hint_scale, stage.trainer_config.precision]).encode())
     frozen: list[nn.Module] = [stage.vae, stage.luminance_encoder]
     for module in frozen if stage.text_trained else [*frozen, stage.text_encoder]:
