@@ -76,6 +76,4 @@ def start_pipeline(init: str | None, model: ModelConfig, seed: int = 0) -> LCADP
         raise FileNotFoundError(
             f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md"
         )
-    pipeline = LCADPipeline.from_pretrained(init)
-    pipeline.grounding = None  # made for the weights as they are; a stage changes them
-    return pipeline
+    return LCADPipeline.from_pretrained(init)

@@ -42,7 +42,7 @@ class LatentStage(pl.LightningModule):
     holds images and captions, or, from a cache, `moments`, `luminance` and `text` (see `lcad.data.cache`).
 
     With `latent.looking` copies of the UNet and the text encoder are trained, and the pipeline gets what they have
-    learnt as its weights for finding objects (`lcad.grounding`).
+    learnt as its weights for finding objects (`lcad.grounding`). If it has such weights, they are what is trained on.
     """
 
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
@@ -66,7 +66,8 @@ class LatentStage(pl.LightningModule):
         for frozen in (self.vae, self.luminance_encoder):
             frozen.requires_grad_(False)
         if config.looking:
-            self.unet, self.text_encoder = copy.deepcopy(self.unet), copy.deepcopy(self.text_encoder)
+            start = pipeline.grounded()
+            self.unet, self.text_encoder = copy.deepcopy(start.unet), copy.deepcopy(start.text_encoder)
         self._choose_trained(config.trainable)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -221,8 +222,9 @@ class LatentStage(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         if self.config.looking:
-            trained = {name: value for name, value in self._named().items() if value.requires_grad}
-            self.pipeline.grounding = {name: value.detach().cpu() for name, value in trained.items()}
+            before = self.pipeline.grounding or {}
+            own = {name: value for name, value in self._named().items() if value.requires_grad or name in before}
+            self.pipeline.grounding = {name: value.detach().cpu() for name, value in own.items()}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         only_trained_weights(self, checkpoint)

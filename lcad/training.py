@@ -148,6 +148,8 @@ def train(
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
+    if not getattr(stage_config, "looking", False):
+        pipeline.grounding = None  # made for the weights as they are, which now change
     with_masks = getattr(stage_config, "refined", 0) or getattr(stage_config, "grounding", 0)
     tokenizer = pipeline.tokenizer if with_masks else None
     photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed, tokenizer)

@@ -118,6 +118,11 @@ def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo
     own, learnt = LCADPipeline.from_pretrained(base).unet.state_dict(), load_file(model / "grounding/model.safetensors")
     assert all(not torch.equal(own[name.removeprefix("unet.")], learnt[name]) for name in learnt if "to_k" in name)
 
+    further = ["latent.trainable=[text_encoder.*fc1*]", "latent.learning_rate=0", f"output={tmp_path / 'further'}"]
+    assert train_latent.main(["--config", str(config), f"init={model}", *further]) == 0, capsys.readouterr().err
+    kept = load_file(tmp_path / "further" / "model" / "grounding" / "model.safetensors")
+    assert kept.keys() == learnt.keys() and all(torch.equal(kept[name], learnt[name]) for name in kept), "it goes on"
+
     out, photos = tmp_path / "out", photo_folder / "images"
     arguments = ["--model", str(model), "--input", str(photos), "--masks", "regions", "--steps", "2"]
     assert sample.main([*arguments, "--output", str(out)]) == 0, capsys.readouterr().err
