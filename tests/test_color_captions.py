@@ -13,6 +13,7 @@ from lcad.data.color_captions import (
     label_map_captions,
     label_phrases,
     label_sentences,
+    read_classes,
 )
 from lcad.data.sources import open_photos
 
@@ -52,9 +53,16 @@ def test_label_maps():
 
 
 def test_an_orange_thing_is_an_orange_one():
-    assert (
-        label_sentences(halves((230, 120, 20), (230, 120, 20)), np.ones((64, 64)), {1: ["cup"]})[0] == "an orange cup"
-    )
+    rgb = halves((230, 120, 20), (230, 120, 20))
+    assert label_sentences(rgb, np.ones((64, 64)), {1: ["cup"]})[0] == "an orange cup"
+
+
+def test_names_of_classes(tmp_path):
+    (tmp_path / "classes.txt").write_text("# a comment\n3 sofa; couch,\n\n7 old lamp\n")
+    assert read_classes(tmp_path / "classes.txt") == {3: ["sofa", "couch"], 7: ["old lamp"]}
+    (tmp_path / "classes.txt").write_text("3 ,\n")
+    with pytest.raises(ValueError, match="3 has no name"):
+        read_classes(tmp_path / "classes.txt")
 
 
 @pytest.fixture

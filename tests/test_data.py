@@ -97,6 +97,16 @@ def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp
     assert not cached[0]["moments"].any() and len(list((tmp_path / "cache").iterdir())) == 3
 
 
+def test_a_photo_that_repeats_is_cached_once(photo_folder, tiny_checkpoint, tmp_path):
+    stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
+    photos = opened(photo_folder, crop="center", repeat=3)["train"]
+    cached = open_cache(stage, photos, tmp_path / "cache")
+    assert len(cached) == 18 and cached.arrays["moments"].shape[1] == 6
+    for key in (1, 7, 16):
+        expected = stage.prepare({"image": photos[key]["image"][None]})["moments"][0]
+        assert torch.allclose(cached[key]["moments"], expected, atol=2e-2)
+
+
 def test_cache_needs_fixed_crops(photo_folder, tiny_checkpoint, tmp_path):
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
     with pytest.raises(ValueError, match="data.crop=center"):

@@ -35,6 +35,7 @@ def test_iou():
 def test_object_words_and_categories():
     assert same_object("Buses", "bus") and same_object("dog", "dog") and same_object("light", "traffic light")
     assert same_object("couches", "sofa, couch") and not same_object("cupboard", "cup")
+    assert same_object("sofa", "sofa, ") and not same_object("sofa", "")
 
 
 def test_scores_of_known_masks(photo_folder, instances, tiny_pipeline):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 from torchvision.transforms.functional import normalize
 
+from lcad.data.color_captions import read_names
 from lcad.masks.candidates import enlarge
 from lcad.masks.matching import expected_iou, in_cells, unite
 from lcad.masks.regions import luminance_regions
@@ -57,14 +58,11 @@ def read_words(path: Path) -> list[Word]:
     """
     words = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.strip() and not line.startswith("#"):
-                ranges, names = line.split(None, 1)
-                ends = [[int(end) for end in part.split("-", 1)] for part in ranges.split(",")]
-                if not all(0 <= end[0] <= end[-1] < CLASSES for end in ends):
-                    raise ValueError(f"{ranges}: classes go from 0 to {CLASSES - 1}")
-                classes = [i for end in ends for i in range(end[0], end[-1] + 1)]
-                words.append(Word([name.strip() for name in names.split(",")], classes))
+        for ranges, names in read_names(path):
+            ends = [[int(end) for end in part.split("-", 1)] for part in ranges.split(",")]
+            if not all(0 <= end[0] <= end[-1] < CLASSES for end in ends):
+                raise ValueError(f"{ranges}: classes go from 0 to {CLASSES - 1}")
+            words.append(Word(names, [i for end in ends for i in range(end[0], end[-1] + 1)]))
         if not 0 < len(words) < 256:
             raise ValueError(f"{len(words)} words; a label map holds 1 to 255")
     except (OSError, UnicodeDecodeError, ValueError) as error:

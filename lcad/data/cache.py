@@ -1,6 +1,6 @@
 """A cache of what does not change in stage 2: latents, the deepest luminance feature, text embeddings.
 
-Shapes: N photos, each as it is and mirrored; moments (2, N, 2 C, h, w), luminance (2, N, C_l, h, w),
+Shapes: N different photos, each as it is and mirrored; moments (2, N, 2 C, h, w), luminance (2, N, C_l, h, w),
 text (captions, 77, D); float16 on disk, read as float32 through memory maps.
 """
 
@@ -32,6 +32,7 @@ class CachedDataset(Dataset):
         self.photos = photos
         self.arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
         listed = folder / "captions.json"
+        self.photo_rows = {photo: row for row, photo in enumerate(_different(photos))}
         self.caption_rows = {c: i for i, c in enumerate(json.loads(listed.read_text()))} if listed.is_file() else {}
 
     def __len__(self) -> int:
@@ -42,8 +43,9 @@ class CachedDataset(Dataset):
         index, caption, mirrored, rng = self.photos.draw(key)
         item: dict = {"caption": caption, "index": index, "mirrored": int(mirrored)}
         item["instances"] = self.photos.instances(index, caption, mirrored, rng)
+        place = self.photo_rows[self.photos.photos[index]]
         for name, array in self.arrays.items():
-            row = array[self.caption_rows[caption]] if name == "text" else array[int(mirrored), index]
+            row = array[self.caption_rows[caption]] if name == "text" else array[int(mirrored), place]
             item[name] = torch.from_numpy(row.astype(np.float32))
         return item
 
@@ -75,18 +77,24 @@ def open_cache(stage, photos: PhotoDataset, folder: Path) -> CachedDataset:
     return CachedDataset(photos, place)
 
 
+def _different(photos: PhotoDataset) -> dict[Path, int]:
+    """The photos, each once however often it repeats -> index of one of its places in the data set."""
+    return {photo: index for index, photo in enumerate(photos.photos)}
+
+
 def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
     arrays: dict[str, np.memmap] = {}
     bfloat16 = stage.trainer_config.precision == "bf16-mixed"
-    for start in tqdm(range(0, len(photos), BATCH), "caching latents", unit="batch", mininterval=5):
-        rows = range(start, min(start + BATCH, len(photos)))
-        images = torch.stack([to_tensor(photos.square(index)) for index in rows]).to(stage.device)
+    indices = list(_different(photos).values())
+    for start in tqdm(range(0, len(indices), BATCH), "caching latents", unit="batch", mininterval=5):
+        images = torch.stack([to_tensor(photos.square(index)) for index in indices[start : start + BATCH]])
+        images = images.to(stage.device)
         for mirrored in (0, 1) if photos.flip else (0,):
             with torch.autocast(stage.device.type, torch.bfloat16, enabled=bfloat16):  # as in training
                 fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
             for name, value in fixed.items():
                 if name not in arrays:
-                    shape = (2 if photos.flip else 1, len(photos), *value.shape[1:])
+                    shape = (2 if photos.flip else 1, len(indices), *value.shape[1:])
                     arrays[name] = open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
                 arrays[name][mirrored, start : start + len(value)] = value.float().cpu().numpy()
 
@@ -106,7 +114,7 @@ def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
 def _fingerprint(stage, photos: PhotoDataset) -> str:
     digest = hashlib.sha256()
     texts = {} if stage.text_trained else photos.captions
-    listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in photos.photos]
+    listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in _different(photos)]
     described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
     if stage.config.looking:  # its latents are zero
         described.append("looking")

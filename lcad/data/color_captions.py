@@ -104,11 +104,26 @@ def read_classes(path: Path) -> dict[int, list[str]]:
         ValueError: missing or malformed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
-        return {int(number): [name.strip() for name in re.split("[;,]", names)] for number, names in rows}
+        return {int(number): names for number, names in read_names(path)}
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{path}: not a list of classes ({error}); expected lines of '<id> <name>'") from error
+
+
+def read_names(path: Path) -> list[tuple[str, list[str]]]:
+    """Lines of "<key> <name>, <other names>", which semicolons may part too -> (key, names); # begins a comment.
+
+    Raises:
+        OSError, ValueError: missing or malformed, or a key without a name.
+    """
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            key, listed = line.split(None, 1)
+            names = [name.strip() for name in re.split("[;,]", listed) if name.strip()]
+            if not names:
+                raise ValueError(f"{key} has no name")
+            rows.append((key, names))
+    return rows
 
 
 def read_label_map(path: Path) -> np.ndarray:

@@ -87,7 +87,7 @@ def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
 def same_object(word: str, category: str) -> bool:
     """Is an object word of a caption ("buses") that category ("bus"), or one of its names ("sofa, couch")?"""
     word = word.lower()
-    names = [name.strip() for name in category.lower().split(",")]
+    names = [name.strip() for name in category.lower().split(",") if name.strip()]
     return any(word in (name, last := name.split()[-1], f"{last}s", f"{last}es") for name in names)
 
 
