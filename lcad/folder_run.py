@@ -22,7 +22,7 @@ from lcad.attention_refinement import InstanceMasks, Refinement
 from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION, plain_line
 from lcad.contact_sheet import Row, contact_sheet
-from lcad.masks.candidates import shrink
+from lcad.masks.candidates import enlarge, shrink
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
@@ -319,17 +319,17 @@ class FolderRun:
             sheet = contact_sheet([mask_row(image, job.caption, found)])
             write_image(self.output / SHOWN_MASKS / f"{job.name}.png", sheet)
         if self.keep_masks and len(found.instances.phrases):
-            self._save_masks(job, found)
+            self._save_masks(job, found, image)
         return found if len(found.instances.phrases) else None
 
-    def _save_masks(self, job: Job, found: FoundMasks) -> None:
+    def _save_masks(self, job: Job, found: FoundMasks, photo: Image.Image) -> None:
         folder, phrases = self.output / SAVED_MASKS, found.instances.phrases
         if (folder / job.photo.stem).exists() and not self.overwrite:
             self.report(f"note: {folder / job.photo.stem}: masks are there already and are kept")
             return
         for old in (folder / job.photo.stem).glob("*.png"):
             old.unlink()
-        save_masks(folder, job.photo.stem, found.instances.masks, [phrase.text for phrase in phrases])
+        save_masks(folder, job.photo.stem, enlarge(found.instances.masks, photo), [phrase.text for phrase in phrases])
         save_spans(folder, job.photo.stem, job.caption, [phrase.characters for phrase in phrases])
 
     def _colorize(self, batch: list[_Loaded]) -> list[_Result]:

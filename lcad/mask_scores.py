@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lcad.masks.candidates import enlarge
 from lcad.masks.finding import MaskFinder
 from lcad.masks.labelled import Labels, same_object
 from ldm.images import read_image
@@ -42,7 +43,8 @@ def score_masks(
         found = find_masks(photo, image, caption) if labelled else None
         if found is None:
             continue
-        masks = dict(zip((p.characters for p in found.instances.phrases), found.instances.masks, strict=True))
+        own_size = enlarge(found.instances.masks, image)
+        masks = dict(zip((p.characters for p in found.instances.phrases), own_size, strict=True))
         for phrase in found.phrases:
             own = [mask for name, mask in labelled if same_object(phrase.object, name)]
             if own:

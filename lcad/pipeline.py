@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
 from lcad.captions import SCARCE_CAPTION
-from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.color import lab_to_rgb, luminance_to_hint, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
 from lcad.grounding import Grounding, looking, read_grounding, write_grounding
 from lcad.guided_decoder import guided_decode
@@ -152,7 +152,7 @@ class LCADPipeline(DiffusionPipeline):
         self,
         image: Image.Image | Tensor | list[Image.Image | Tensor],
         caption: str | list[str] | None = None,
-        masks: Tensor | np.ndarray | InstanceMasks | list | None = None,
+        masks: Tensor | np.ndarray | InstanceMasks | list | str | None = None,
         num_inference_steps: int = 50,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -172,7 +172,8 @@ class LCADPipeline(DiffusionPipeline):
             caption: one for each photo; None or "": "a colorful image".
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
-                caption; phrases without a mask are left alone. `InstanceMasks` bring their own phrases.
+                caption; phrases without a mask are left alone. `InstanceMasks` bring their own phrases. "auto": found
+                from the words of each caption, see `find_masks`.
             num_inference_steps: of the scheduler in `self.scheduler`.
             guidance_scale: of classifier-free guidance; None: the model's own; 1 switches it off. The
                 unconditional half keeps the hint.
@@ -197,6 +198,8 @@ class LCADPipeline(DiffusionPipeline):
         captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
         captions = [text or SCARCE_CAPTION for text in captions]
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        if isinstance(masks, str) and masks != "auto":
+            raise ValueError(f"unknown masks {masks!r}; allowed: arrays, InstanceMasks, 'auto' or None")
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
         if not len(photos) == len(captions) == len(mask_list):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
@@ -211,6 +214,8 @@ class LCADPipeline(DiffusionPipeline):
         luminances = [
             photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos
         ]  # (1, H, W) each
+        if isinstance(masks, str) and refinement is not None:
+            mask_list = self.find_masks(luminances, captions)
         z = None
         for size in sizes:
             features = self.luminance_features(luminances, size)
@@ -238,6 +243,22 @@ class LCADPipeline(DiffusionPipeline):
             results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=[to_image(rgb) for rgb in results] if output_type == "pil" else results)
+
+    def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
+        """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the
+        phrase whose word attends to it (docs/masks.md). None for a photo without any.
+
+        Args:
+            luminances: L (1, H, W) in [0, 100] of each photo.
+        """
+        # here, since they segment: slow to import, and training does without
+        from lcad.masks.finding import finder_of_regions
+        from lcad.masks.regions import luminance_regions
+
+        find = finder_of_regions(self.grounded(), luminance_regions)
+        photos = [to_image(lab_to_rgb(F.pad(own, (0, 0, 0, 0, 0, 2)))) for own in luminances]
+        found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
+        return [None if item is None or not item.instances.phrases else item.instances for item in found]
 
     @torch.no_grad()
     def luminance_features(self, luminances: list[Tensor], size: tuple[int, int]) -> list[Tensor]:

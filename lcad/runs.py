@@ -13,7 +13,7 @@ from lcad.captions import SCARCE_CAPTION, read_captions
 from lcad.data.manifest import MANIFEST, read_manifest, verify
 from lcad.evaluation import Sample
 from lcad.folder_run import FolderRun, Job, Settings
-from lcad.masks.finding import finder_of_files
+from lcad.masks.finding import MaskFinder
 from lcad.pipeline import LCADPipeline
 from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_image
 
@@ -78,7 +78,7 @@ def colorize(
     pipeline: LCADPipeline,
     samples: list[Sample],
     output: Path,
-    masks: Path | None,
+    find_masks: MaskFinder | None,
     batch_size: int,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> None:
@@ -87,7 +87,6 @@ def colorize(
     Raises:
         ValueError: a photo could not be done, or a result made differently is in the way; the first is named.
     """
-    find_masks = None if masks is None else finder_of_files(masks, pipeline.tokenizer)
     runner = FolderRun(pipeline, run.settings, output, find_masks, run.model)
     jobs = [Job(sample.photo, sample.caption, sample.photo.stem) for sample in samples]
     problems = runner.run(jobs, batch_size, progress).problems

@@ -42,4 +42,4 @@ def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[
 
 
 def _colorize(pipeline: LCADPipeline, photo: Image.Image, caption: str, options: dict) -> Image.Image:
-    return pipeline(photo, caption, generator=torch.Generator().manual_seed(0), **options).images[0]
+    return pipeline(photo, caption, "auto", generator=torch.Generator().manual_seed(0), **options).images[0]

@@ -14,16 +14,21 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTokenizer
 
-from lcad.color_names import COLOR_PATTERN, EXAMPLES, name_color
+from lcad.attention_refinement import InstanceMasks
+from lcad.color_names import COLOR_PATTERN, HUES, name_color
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
-from lcad.masks.finding import MaskFinder
+from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.metrics import mean_color, psnr
+from lcad.phrases import find_phrases
 from lcad.pipeline import LCADPipeline
 from ldm.images import read_image, to_image, to_tensor
 
 SWAPPED = ("red", "green", "blue", "yellow")
+HUE_TOLERANCE = 40.0  # degrees
+LEAST_CHROMA = 12.0  # Lab units: below, a person sees hardly any colour
 MIN_AREA = 0.03  # of the photo that a main object covers
 
 
@@ -74,44 +79,68 @@ def main_objects(photos: list[Path], captions: dict[str, list[str]], instances: 
     return sorted(found.values(), key=lambda item: -item.mask.mean().item())
 
 
-def nearest_asked(colors: np.ndarray) -> list[str]:
-    """Which of the `SWAPPED` words each result is nearest, hues taken relative to the mean of the four.
+def finder_of_objects(objects: list[MainObject], tokenizer: CLIPTokenizer) -> MaskFinder:
+    """The true mask of each photo's main object, for the phrase that names its colour."""
+    spans = {item.photo: (item.span[0], item.mask) for item in objects}
 
-    Args:
-        colors: (4, 2) mean ab inside the object, of the results for the four words in turn.
+    def find(photo: Path, _image: Image.Image, caption: str) -> FoundMasks:
+        start, mask = spans[photo]
+        own = [p for p in find_phrases(caption, tokenizer) if p.characters[0] <= start < p.characters[1]][:1]
+        return FoundMasks(InstanceMasks(own, mask[None][: len(own)]))
+
+    return find
+
+
+def obeys(color: str, a: float, b: float) -> bool:
+    """Is a mean colour (a, b) in Lab units what a person would call as asked?
+
+    Its hue lies within `HUE_TOLERANCE` of the middle of the word's range in `lcad.color_names`, and its chroma is at
+    least `LEAST_CHROMA`.
     """
-    middles = [math.radians(sum(EXAMPLES[word][0]) / 2) for word in SWAPPED]
-    words = np.array([(math.cos(hue), math.sin(hue)) for hue in middles])
-    asked, got = words - words.mean(0), colors - colors.mean(0)
-    asked = asked / np.linalg.norm(asked, axis=1, keepdims=True)
-    return [SWAPPED[index] for index in (got @ asked.T).argmax(1)]
+    difference = math.degrees(math.atan2(b, a)) - sum(HUES[color]) / 2
+    return abs((difference + 180) % 360 - 180) <= HUE_TOLERANCE and math.hypot(a, b) >= LEAST_CHROMA
 
 
 def steer_photos(
-    pipeline: LCADPipeline, objects: list[MainObject], progress: Callable[[Iterable], Iterable] = iter, **options
+    pipeline: LCADPipeline,
+    objects: list[MainObject],
+    find_masks: MaskFinder | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+    **options,
 ) -> tuple[list[dict], list[list[Tensor]]]:
     """Colorize each photo with red, green, blue and yellow in place of its object's colour word.
 
     Args:
+        find_masks: gives the pipeline masks, for instance-aware sampling; None: none.
         options: of the pipeline's call.
 
     Returns:
-        One row for each photo and word: name, asked, nearest, a, b (mean inside the mask), adherent; and the
-        four pictures of each photo.
+        One row for each photo and word: name, asked, a, b (mean inside the mask), adherent (see `obeys`), spill (how
+        far the mean ab outside the mask lies from its average over the four words); and each photo's four pictures.
     """
     rows, pictures = [], []
     for item in progress(objects):
         side = item.mask.shape[-1]
         rgb = to_tensor(read_image(item.photo).resize((side, side), Image.Resampling.BICUBIC))
         texts = [item.asking_for(word) for word in SWAPPED]
+        masks = [_instances(find_masks, item.photo, rgb, text) for text in texts]
         generators = [torch.Generator().manual_seed(0) for _ in SWAPPED]
-        images = pipeline([rgb] * len(texts), texts, generator=generators, output_type="pt", **options).images
-        means = np.stack([mean_color(image, item.mask)[1:] for image in images])
-        for word, nearest, (a, b) in zip(SWAPPED, nearest_asked(means), means.tolist(), strict=True):
-            row = {"name": item.photo.name, "asked": word, "nearest": nearest, "a": a, "b": b}
-            rows.append(row | {"adherent": int(word == nearest)})
+        images = pipeline([rgb] * len(texts), texts, masks, generator=generators, output_type="pt", **options).images
+        inside, outside = (
+            np.stack([mean_color(image, mask)[1:] for image in images]) for mask in (item.mask, 1 - item.mask)
+        )
+        spills = np.linalg.norm(outside - outside.mean(0), axis=1)
+        for word, (a, b), spill in zip(SWAPPED, inside.tolist(), spills.tolist(), strict=True):
+            row = {"name": item.photo.name, "asked": word, "a": a, "b": b}
+            rows.append(row | {"adherent": int(obeys(word, a, b)), "spill": spill})
         pictures.append(images)
     return rows, pictures
+
+
+def _instances(find_masks: MaskFinder | None, photo: Path, rgb: Tensor, caption: str) -> InstanceMasks | None:
+    """The masks of a caption's phrases, if there are some."""
+    found = None if find_masks is None else find_masks(photo, to_image(rgb), caption)
+    return None if found is None or not found.instances.phrases else found.instances
 
 
 def steer_scenes(
@@ -146,13 +175,13 @@ def steer_scenes(
         ]
         captions = [scenes[name]["captions"][level] for name in batch]
         found = [
-            None if find_masks is None else find_masks(Path(name), to_image(image), caption)
+            _instances(find_masks, Path(name), image, caption)
             for name, image, caption in zip(batch, rgb, captions, strict=True)
         ]
         images = pipeline(
             rgb,
             captions,
-            [None if item is None or not item.instances.phrases else item.instances for item in found],
+            found,
             generator=[torch.Generator().manual_seed(0) for _ in batch],
             output_type="pt",
             **options,

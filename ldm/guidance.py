@@ -9,14 +9,15 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (B, C, h, w), t scalar tensor) -> predicted noise (B, C, h, w)."""
 
 
-def guided(predict: Denoiser, scale: float) -> Denoiser:
+def guided(predict: Denoiser, scale: float | Tensor) -> Denoiser:
     """Guide a denoiser that takes the conditional batch followed by the unconditional one.
 
     eps = eps_uncond + scale * (eps_cond - eps_uncond)
 
     Args:
         predict: takes (2 B, C, h, w): rows [0, B) are conditional, rows [B, 2 B) unconditional.
-        scale: 1 is no guidance (then `predict` should be called without this wrapper).
+        scale: 1 is no guidance (then `predict` should be called without this wrapper); a number, or one for each place
+            (B, 1, h, w).
     """
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ python scripts/evaluate.py --input photos/ --model checkpoints/mini --without-sl
     --ablations --table 1 --lpips squeeze=data/weights/squeezenet1_1_fp16.pth --output scores/
 
 Writes <output>/<method>.csv (a row for each photo), summary.csv and, with --table, that table as .md, .csv and .tex.
-What a model makes is kept in <output>/results: photos done with the same model and settings are not done again.
+What a model makes is kept in <output>/results, and masks it found in <output>/masks: photos done with the same model
+and settings are not done again.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     fabric = share_out(args.accelerator, args.devices)
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
-    masks = args.masks or (args.input / "masks" if (args.input / "masks").is_dir() else None)
+    masks = args.mask_folder or (args.input / "masks" if (args.input / "masks").is_dir() else None)
     made = {name: (Path(folder), args.levels[0]) for name, _, folder in (text.partition("=") for text in args.results)}
     for name in args.baselines:
         method = baselines.build_baseline(name, args.model, args.stable_diffusion, args.controlnet)
@@ -66,9 +67,11 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
     from tqdm import tqdm
 
     from lcad import runs
+    from lcad.masks.finding import kept_masks
+    from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
 
-    made = {}
+    made, find_masks = {}, None
     for name in runs.ABLATIONS if args.ablations else ["L-CAD"]:
         model = args.without_slr if name == "W/o SLR" else args.model
         if model is None:
@@ -76,6 +79,10 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
             continue
         pipeline = LCADPipeline.from_pretrained(model).to(fabric.device)
         pipeline.set_progress_bar_config(disable=True)
+        if not made:  # by the first, whole model, for all of them
+            find_masks = build_finder(args.masks, pipeline, masks)
+            if find_masks is not None:
+                find_masks = kept_masks(find_masks, args.output / "masks", pipeline.tokenizer)
         options = {"steps": args.steps, "seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
         run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, **options))
         for level, samples in levels.items():
@@ -83,7 +90,7 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
             made[method] = (args.output / "results" / runs.folder_name(method), level)
             own = samples[fabric.global_rank :: fabric.world_size]
             progress = lambda it, title=method: tqdm(it, title, unit="batch")  # noqa: E731
-            own_masks = masks if level == "complete" else None  # they belong to the phrases of whole captions
+            own_masks = find_masks if level == "complete" else None  # they belong to the phrases of whole captions
             runs.colorize(run, pipeline, own, made[method][0], own_masks, args.batch_size, progress)
     return made
 
@@ -93,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--input", type=Path, required=True, help="folder of photos with captions, best with a manifest (prepare_data)")
     add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")
-    add("--masks", type=Path, help="instance masks (default: masks/ in the input folder, if it is there)")
+    add("--masks", default="auto", help="auto (files where there are some, else found from the caption), none, files")
+    add("--mask-folder", type=Path, help="mask files (default: masks/ in the input folder, if it is there)")
     add("--output", type=Path, required=True, help="folder for results and scores")
     add(
         "--levels", nargs="+", default=["complete", "scarce"], help="caption levels: complete (as given) partial scarce"
@@ -119,6 +127,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--devices", type=int, default=1, help="the photos are shared out to so many")
     add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
     args = parser.parse_args(argv)
+    if Path(args.masks).is_dir():  # as it was called before
+        args.masks, args.mask_folder = "auto", Path(args.masks)
+        print(f"--masks FOLDER is now --mask-folder {args.mask_folder}")
     return reporting(lambda: run(args))
 
 

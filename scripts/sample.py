@@ -5,7 +5,7 @@
     python scripts/sample.py --input photo.jpg --caption "a woman in a red coat"
     python scripts/sample.py --input my_photos/ --captions my_photos/captions.json --output coloured/
     python scripts/sample.py --input archive/ --recursive --output coloured/       # photos in folders below, too
-    python scripts/sample.py --input cups/ --masks auto --show-masks               # masks from the caption's words
+    python scripts/sample.py --input cups/ --show-masks                            # and see the masks it found
     python scripts/sample.py --input cups/ --mask-folder masks/ --model checkpoints/lcad
     python scripts/sample.py --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
@@ -24,7 +24,7 @@ from lcad.command_line import reporting
 from ldm.devices import DTYPES, choose_device, share_out
 from ldm.schedulers import SCHEDULERS
 
-SOURCES = ("auto", "files", "regions", "sam", "referring")  # as lcad.masks.sources, which takes long to import
+SOURCES = ("auto", "none", "files", "regions", "sam", "referring")  # as lcad.masks.sources, which takes long to import
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
@@ -44,10 +44,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--recursive", action="store_true", help="also the photos in folders below; results lie in the same folders")
     add(
         "--masks",
+        default="auto",
         choices=SOURCES,
-        help="where instance masks come from: auto (mask files if there are some, else the best of the others whose "
-        "weights are given), files, regions (of the luminance; no weights needed), sam, referring (CLIPSeg, or "
-        "Grounding DINO where a SAM checkpoint is given)",
+        help="where instance masks come from: auto (the default: mask files if there are some, else found from the "
+        "caption by the best of the others whose weights are given), none, files, regions (of the luminance: without "
+        "weights), sam, referring (CLIPSeg, or Grounding DINO where a SAM checkpoint is given)",
     )
     add(
         "--mask-folder",
@@ -163,8 +164,6 @@ def run(args: argparse.Namespace) -> int:
 
     if args.input is None:
         args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
-    if args.mask_folder is not None and args.masks is None:
-        args.masks = "files"
     jobs, absent = find_jobs(args)
 
     device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
@@ -189,10 +188,9 @@ def run(args: argparse.Namespace) -> int:
         model_size=args.model_size,
         tiled_size=args.tiled_size,
     )
-    find_masks = None
-    if args.masks is not None:
-        options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
-        find_masks = build_finder(args.masks, pipeline, args.mask_folder, args.label_names, options)
+    options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
+    source = "none" if settings.refinement is None else args.masks
+    find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)
     runner = FolderRun(
         pipeline,
         settings,

@@ -4,8 +4,9 @@
 python scripts/steer.py --model checkpoints/mini --input coco/images --instances coco/instances.json
 python scripts/steer.py --model checkpoints/mini --scenes data/scenes_held_out
 
-Photos: the colour word of each main object is replaced by red, green, blue and yellow in turn; is the object's hue,
-relative to the mean of the four, nearest the asked one? Scenes: does each object get the colour its caption names?
+Photos: the colour word of each main object is replaced by red, green, blue and yellow in turn; is the mean colour
+inside the object within 40 degrees of the asked hue, with a chroma of at least 12? The spill is how far the four words
+move the mean colour outside the object. Scenes: does each object get the colour its caption names?
 """
 
 import argparse
@@ -17,13 +18,15 @@ SIZE = 256  # photos are colorized at SIZE x SIZE
 
 
 def run(args: argparse.Namespace) -> int:
+    from statistics import mean
+
     from tqdm import tqdm
 
     from lcad.captions import read_captions
     from lcad.evaluation import write_rows
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
-    from lcad.steering import main_objects, steer_photos, steer_scenes
+    from lcad.steering import finder_of_objects, main_objects, steer_photos, steer_scenes
     from ldm.devices import choose_device
     from ldm.images import list_images
 
@@ -32,16 +35,19 @@ def run(args: argparse.Namespace) -> int:
     pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
+
+    def build(source: str, files: Path | None = None):
+        return build_finder(source, pipeline, files if source == "files" else None)
+
     found = {}
     if args.input:
         photos = list_images(args.input)
         captions = read_captions(photos[0].parent, args.captions)
         objects = main_objects(photos, captions, args.instances, SIZE)[: args.photos]
-        found["photos"], _ = steer_photos(pipeline, objects, lambda batches: tqdm(batches, "photos"), **options)
+        finder = finder_of_objects(objects, pipeline.tokenizer) if args.masks == "files" else build(args.masks)
+        found["photos"], _ = steer_photos(pipeline, objects, finder, lambda it: tqdm(it, "photos"), **options)
     if args.scenes:
-        options |= {"level": args.level}
-        if args.masks is not None:
-            options["find_masks"] = build_finder(args.masks, pipeline, args.scenes / "masks")
+        options |= {"level": args.level, "find_masks": build(args.masks, args.scenes / "masks")}
         progress = lambda batches: tqdm(batches, "scenes")  # noqa: E731
         found["scenes"], _ = steer_scenes(pipeline, args.scenes, args.number, progress=progress, **options)
     for name, rows in found.items():
@@ -51,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             write_rows(args.output / f"{name}.csv", rows)
         share = sum(row["adherent"] for row in rows) / len(rows)
         count = len({row["name"] for row in rows})
-        print(f"{name}: {100 * share:.0f} % as asked, of {len(rows)} colours in {count} {name}")
+        spill = f"; spill {mean(row['spill'] for row in rows):.1f}" if name == "photos" else ""
+        print(f"{name}: {100 * share:.0f} % as asked, of {len(rows)} colours in {count} {name}{spill}")
     return 0
 
 
@@ -69,8 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
     parser.add_argument(
         "--masks",
-        choices=["files", "regions"],
-        help="instance-aware sampling: with the scenes' true masks, or found ones",
+        default="auto",
+        choices=["auto", "none", "files", "regions"],
+        help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
     parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")
     parser.add_argument("--steps", type=int, default=50)

@@ -15,7 +15,8 @@ from lcad.data.scenes import write_scenes
 from lcad.masks.coco import segmentation_mask
 from lcad.masks.files import MaskError
 from lcad.metrics import mean_color
-from lcad.steering import SWAPPED, main_objects, nearest_asked, steer_photos, steer_scenes
+from lcad.steering import SWAPPED, finder_of_objects, main_objects, obeys, steer_photos, steer_scenes
+from ldm.text_encoder import build_tokenizer
 from scripts import steer
 
 SQUARE = [[10.0, 10.0, 50.0, 10.0, 50.0, 40.0, 10.0, 40.0]]
@@ -61,19 +62,41 @@ class PaintingPipeline:
         return SimpleNamespace(images=results)
 
 
-def test_photo_steering_is_all_or_chance(labelled_photos):
+def test_photo_steering_is_all_or_nothing(labelled_photos):
     objects = main_objects(*labelled_photos, size=32)
     obedient = PaintingPipeline(lambda caption: next(word for word in SWAPPED if word in caption))
     rows, pictures = steer_photos(obedient, objects)
     assert len(rows) == 8 and all(row["adherent"] for row in rows) and len(pictures[0]) == 4
+    assert all(row["spill"] > 10 for row in rows), "the whole photo is painted, what is around the object too"
     contrary = dict(zip(SWAPPED, ("green", "blue", "yellow", "red"), strict=True))
     rows, _ = steer_photos(PaintingPipeline(lambda c: contrary[next(w for w in SWAPPED if w in c)]), objects)
     assert not any(row["adherent"] for row in rows)
+    rows, _ = steer_photos(PaintingPipeline(lambda _: "blue"), objects)
+    assert [row["adherent"] for row in rows] == [0, 0, 1, 0] * 2 and all(row["spill"] < 1e-3 for row in rows)
 
 
-def test_hues_are_taken_relative_to_the_mean():
-    tinted = np.array([[20.0, 13], [-20, 16], [6, -22], [-2, 22]]) + (40, 10)  # all of them reddish
-    assert nearest_asked(tinted) == list(SWAPPED)
+def test_what_a_person_calls_as_asked():
+    """Within 40 degrees of the middle of red (29), and with a chroma of at least 12."""
+    for hue, chroma, wanted in ((29, 12.1, True), (29, 11.9, False), (68, 30, True), (70, 30, False), (350, 30, True)):
+        radians = np.radians(hue)
+        assert obeys("red", chroma * np.cos(radians), chroma * np.sin(radians)) == wanted, (hue, chroma)
+    assert not any(obeys(word, 0.1, 0.2) for word in SWAPPED), "four browns that hardly differ obey nobody"
+
+
+def test_the_model_gets_masks_for_the_phrase_that_is_swapped(labelled_photos):
+    objects = main_objects(*labelled_photos, size=32)
+    given = []
+
+    class Listening(PaintingPipeline):
+        def __call__(self, images, captions, masks=None, **options):
+            given.extend(zip(captions, masks, strict=True))
+            return super().__call__(images, captions)
+
+    steer_photos(Listening(lambda _: "red"), objects, finder_of_objects(objects, build_tokenizer()))
+    for caption, mask in given:
+        (phrase,) = mask.phrases
+        assert any(phrase.text.startswith(word) for word in SWAPPED) and "bus" in phrase.text and phrase.text in caption
+        assert any(torch.equal(mask.masks[0], item.mask) for item in objects)
 
 
 def test_scene_steering(tmp_path):
@@ -119,7 +142,7 @@ def test_script(tiny_checkpoint, photo_folder, tmp_path, capsys):
     scenes = ["--scenes", str(tmp_path / "scenes"), "--number", "2", "--masks", "files"]
     photos = ["--input", str(photo_folder / "images"), "--instances", str(path), "--photos", "3"]
     assert steer.main([*args, *scenes, *photos]) == 0
-    assert "of 12 colours in 3 photos" in capsys.readouterr().out
+    assert "of 12 colours in 3 photos; spill " in capsys.readouterr().out
     swaps = list(csv.DictReader((tmp_path / "scores" / "photos.csv").open()))
     assert [row["asked"] for row in swaps] == ["red", "green", "blue", "yellow"] * 3
     assert len({row["name"] for row in csv.DictReader((tmp_path / "scores" / "scenes.csv").open())}) == 2

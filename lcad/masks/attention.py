@@ -4,6 +4,7 @@ Shapes: P phrases, M heads, Q pixels of a layer, T tokens; h x w the size of the
 """
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +14,21 @@ from torch import Tensor
 from lcad.color import rgb_to_luminance
 from lcad.masks.candidates import shrink
 from lcad.phrases import Phrase
-from lcad.pipeline import LCADPipeline
 from ldm.attention import attention_logits, layer_sizes
 from ldm.autoencoder import latent_stride
 from ldm.images import to_tensor
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
+if TYPE_CHECKING:
+    from lcad.pipeline import LCADPipeline
+
 STEPS = (2, 5)  # the first 2 of 5: they see little of the colours, and cost one conditional pass each
 
 
 @torch.no_grad()
 def phrase_attention(
-    pipeline: LCADPipeline, photo: Image.Image, caption: str, phrases: list[Phrase], seed: int = 0
+    pipeline: "LCADPipeline", photo: Image.Image, caption: str, phrases: list[Phrase], seed: int = 0
 ) -> Tensor:
     """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 

@@ -5,6 +5,7 @@ A label source is a function of (photo file, (H, W)) -> [(category, mask (H, W) 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -19,7 +20,9 @@ from lcad.masks.files import MaskError
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.matching import best_pairs, score_regions
 from lcad.phrases import Phrase, find_phrases
-from lcad.pipeline import LCADPipeline
+
+if TYPE_CHECKING:
+    from lcad.pipeline import LCADPipeline
 
 Labels = Callable[[Path, tuple[int, int]], list[tuple[str, Tensor]]]
 
@@ -57,7 +60,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
     return labels
 
 
-def finder_of_labels(pipeline: LCADPipeline, labels: Labels) -> MaskFinder:
+def finder_of_labels(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
     """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
 
     def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:

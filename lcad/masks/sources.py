@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transformers import CLIPTokenizer
 
@@ -10,20 +11,22 @@ from lcad.masks.candidates import ProviderOptions
 from lcad.masks.finding import MaskFinder, finder_of_files, finder_of_regions
 from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
 from lcad.masks.providers import PROVIDERS, best_provider
-from lcad.pipeline import LCADPipeline
 
-SOURCES = ("auto", "files", *PROVIDERS)
-"""auto: what files have for a photo, else the best provider whose weights are given"""
+if TYPE_CHECKING:
+    from lcad.pipeline import LCADPipeline
+
+SOURCES = ("auto", "none", "files", *PROVIDERS)
+"""auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
 
 
 def build_finder(
     source: str,
-    pipeline: LCADPipeline,
+    pipeline: "LCADPipeline",
     files: Path | None = None,
     label_names: Path | None = None,
     options: ProviderOptions | None = None,
-) -> MaskFinder:
-    """Where masks come from: a row of `SOURCES`.
+) -> MaskFinder | None:
+    """Where masks come from: a row of `SOURCES`; None for `none`.
 
     Args:
         files: for `files` and `auto`: a folder of mask files, or of label maps if `label_names` says what their ids
@@ -36,6 +39,8 @@ def build_finder(
     """
     if source not in SOURCES:
         raise ValueError(f"unknown source of masks {source!r}; allowed: {', '.join(SOURCES)}")
+    if source == "none":
+        return None
     looking = cache(pipeline.grounded)  # which may copy weights: once, and only for a finder that looks
     if source not in ("files", "auto"):
         return finder_of_regions(looking(), PROVIDERS[source](options or ProviderOptions()))
@@ -51,7 +56,7 @@ def build_finder(
 
 
 def _finder_of_given(
-    tokenizer: CLIPTokenizer, looking: Callable[[], LCADPipeline], files: Path, label_names: Path | None
+    tokenizer: CLIPTokenizer, looking: Callable[[], "LCADPipeline"], files: Path, label_names: Path | None
 ) -> MaskFinder:
     if not files.exists():
         raise FileNotFoundError(f"{files}: no such folder of masks, nor file of labelled objects")
