@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from transformers import CLIPTokenizer
 
-from lcad.caption_words import ADJECTIVES
-from lcad.color_pairs import Span, head_noun, noun_span, pairs
-from lcad.color_words import split_words
+from lcad.caption_reading import Span, read_caption
+from lcad.caption_words import ADJECTIVES, PHOTOS
+from lcad.color_pairs import head_noun, noun_span, pairs
 from ldm.text_encoder import MAX_TOKENS
 
 _PLACE = (
@@ -107,7 +107,7 @@ def find_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
 
 def _placed(caption: str, objects: dict[Span, list[Span]]) -> dict[Span, re.Match]:
     """Objects, with and without colours, whose position stands before them."""
-    words = split_words(caption)
+    words = read_caption(caption).words
     index = {word.start: k for k, word in enumerate(words)}
     colored = {colors[0][0]: noun for noun, colors in objects.items()}
     placed = {}
@@ -118,7 +118,7 @@ def _placed(caption: str, objects: dict[Span, list[Span]]) -> dict[Span, re.Matc
         noun = colored.get(words[k].start) if k < len(words) else None
         if noun is None and (head := head_noun(words, k)) is not None:
             noun = noun_span(words, head, set())
-        if noun is not None:
+        if noun is not None and caption[slice(*noun)].lower() not in PHOTOS:
             placed[noun] = match
     return placed
 
