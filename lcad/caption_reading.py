@@ -14,6 +14,7 @@ from lcad.caption_words import (
     FOREIGN_OR_NAMES,
     NEGATIONS,
     NOT_COLORS,
+    RUN_TOGETHER,
     STOPS,
     TITLES,
     is_being,
@@ -74,10 +75,13 @@ def read_caption(caption: str) -> Reading:
     going, read = requests(text)
     scopes = negative + [s for rule in (undecided, compared, pictured, of_parts) for s in rule(text)] + going
     muted = {words[k].start for scope in scopes for k in range(scope.first, scope.end) if k in text.colors}
-    notes = {(words[s.first].start, words[s.end - 1].end): s.note for s in scopes if s.note}
+    lines, told = [], 0
+    for scope in sorted((s for s in scopes if s.note), key=lambda s: (s.first, -s.end)):
+        if scope.end > told:
+            start, told = max(scope.first, told), scope.end
+            lines.append(f"{_short(caption[words[start].start : words[told - 1].end])!r}: {scope.note}")
     read |= likened(text) | dict.fromkeys(asides(text, negative))
     words = [new for k, word in enumerate(words) if (new := read.get(k, word)) is not None]
-    lines = [f"{_short(caption[slice(*span)])!r}: {note}" for span, note in sorted(notes.items())]
     if marks := [match.group() for match in weights] + _DOUBLED.findall(caption):
         lines.append(f"{_short(' '.join(dict.fromkeys(marks)))!r}: {WEIGHTS}")
     return Reading(words, color_expressions(words, caption), frozenset(muted), list(dict.fromkeys(lines)))
@@ -133,8 +137,9 @@ def _plain(words: list[Word]) -> list[Word]:
         decimal = texts[k - 1].isdigit() and texts[k + 1].isdigit()
         dot = word.text == "." and (number or decimal or texts[k - 1] in TITLES)
         number = word.text == "no" and (texts[k + 1].isdigit() or texts[k + 1] == "." and texts[k + 2].isdigit())
-        if word.text.endswith(("n't", "n’t")):
-            plain += [replace(word, text=word.text[:-3]), replace(word, text="not", glued=False)]
+        if word.text in RUN_TOGETHER or word.text.endswith(("n't", "n’t")):
+            verb = RUN_TOGETHER.get(word.text, word.text[:-3])
+            plain += [replace(word, text=verb), replace(word, text="not", glued=False)]
         elif not (dot or number):
             plain.append(word)
     return plain
@@ -144,9 +149,10 @@ def _is_foreign(words: list[Word]) -> bool:
     """Has the caption more words of other languages, or scripts, than of English?"""
     texts = [word.text for word in words]
     foreign = {text for text in texts if text in FOREIGN or text[0].isalpha() and text[0] > "\u024f"}
-    if foreign <= FOREIGN_OR_NAMES and len(foreign) < 2:
+    english = sum(text in ENGLISH for text in texts)
+    if foreign <= FOREIGN_OR_NAMES and len(foreign) < 2 and (english or texts[:1] != list(foreign)):
         return False
-    return sum(text in foreign for text in texts) > sum(text in ENGLISH for text in texts)
+    return sum(text in foreign for text in texts) > english
 
 
 def _without_brackets(words: list[Word], weights: list[int], colors: list[Span]) -> list[Word]:

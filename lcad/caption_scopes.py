@@ -34,11 +34,17 @@ from lcad.caption_words import (
 )
 from lcad.color_words import Word
 
-REACH = 30  # words that are looked at on each side of a word
+REACH = 16  # words behind a word that it may speak of
+_BEARING = LINKS | WEARS
+_NO_THINGS = NO_NOUNS | VERBS | NEGATIONS
+_BEFORE_COLORS = DETERMINERS | DEGREES | HEDGES | ADJECTIVES | {"be", "even"}
+_NOT_ASKED = STOPS - OF_REQUESTS
 
 DENIED = "says what a thing is not; it is passed over"
 OPEN = "leaves open which colour is meant; it is passed over"
 PART = "gives the colour of a part that has no word of its own; it is passed over"
+
+_CLOSING = {mark: mark for mark in ",-–—"} | {"(": ")", "[": "]"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ class Text:
     def ends(self) -> dict[int, int]:
         """Of each colour expression: end -> first word."""
         return {end: first for first, end in self.colors.items()}
+
+    def colored(self, first: int, end: int) -> bool:
+        """Does a colour expression begin at one of the words [first, end)?"""
+        return any(k in self.colors for k in range(first, end))
 
     def __getitem__(self, k: int) -> str:
         """The word k in small letters; "" beyond the caption."""
@@ -73,9 +83,9 @@ def denied(text: Text) -> Iterator[Scope]:
     while k < len(text.words):
         behind = k + _negation(text, k)
         end = behind
-        if behind > k and text[behind] not in AFFIRMED:
+        if behind > k and text[behind] not in AFFIRMED and text.colored(behind, behind + REACH):
             end = _reach(text, behind, text[k] in BARE_NEGATIONS)
-            if any(first in text.colors for first in range(behind, end)):
+            if text.colored(behind, end):
                 yield Scope(k, end, DENIED)
             else:
                 end = behind
@@ -108,9 +118,9 @@ def _reach(text: Text, start: int, bare: bool = False) -> int:
             break
         if word in ("or", "nor"):
             full = False
-        elif word in STOPS and full and not (bare and not colored and after and word in LINKS | WEARS):
+        elif word in STOPS and full and not (bare and not colored and after and word in _BEARING):
             break
-        full = full or word.isalpha() and word not in NO_NOUNS | VERBS | NEGATIONS and not word.endswith("ing")
+        full = full or word.isalpha() and word not in _NO_THINGS and not word.endswith("ing")
         k += 1
     return k
 
@@ -132,19 +142,19 @@ def asides(text: Text, scopes: Iterable[Scope]) -> set[int]:
     gone: set[int] = set()
     for scope in scopes:
         first, end = scope.first, scope.end
-        joint = text[first - 1] if text[first - 1] in (",", "and", "but", "(", "[") else ""
+        joint = text[first - 1] if text[first - 1] in {"and", "but", *_CLOSING} else ""
         before = first - len(joint[:1])
         if before in text.ends:  # another colour of the same thing
             colored = next(k for k in range(first, end) if k in text.colors)
             while colored in text.colors:
                 end = text.colors[colored]
                 colored = end + (text[end] in ("or", "nor", ","))
-            first, end = before, end + (joint != "" and text[end] in {",": ",", "(": ")", "[": "]"}.get(joint, ""))
+            first, end = before, end + (text[end] == _CLOSING.get(joint))
         elif text[end] == "but" or text[first - 1] + text[end] in ("()", "[]"):
             first, end = first - (text[end] != "but"), end + 1
         else:
             continue
-        gone.update(range(first, end))
+        gone.update(k for k in range(first, end) if text[k] not in _BEARING)
     return gone
 
 
@@ -162,7 +172,7 @@ def undecided(text: Text) -> Iterator[Scope]:
 def _skip(text: Text, k: int) -> int:
     """Behind determiners, hedges and adjectives that stand before a colour."""
     end = k + 5
-    while k < end and k not in text.colors and text[k] in DETERMINERS | DEGREES | HEDGES | ADJECTIVES | {"be", "even"}:
+    while k < end and k not in text.colors and text[k] in _BEFORE_COLORS:
         k += 1
     return k
 
@@ -170,6 +180,7 @@ def _skip(text: Text, k: int) -> int:
 def _first_choice(text: Text, k: int) -> int:
     """The first colour of the choices before the "or" k, or k if they have none."""
     end = k - (text[k - 1] in (",", "/", "and"))
+    end -= text[end - 1] == "and"  # "and/or"
     for _ in range(8):  # back over the noun
         if end in text.ends or text[end - 1] in STOPS or not text[end - 1].isalnum():
             break
@@ -185,10 +196,9 @@ def compared(text: Text) -> Iterator[Scope]:
     """What a thing is only compared with: "as red as a red rose", "like a green apple", "the colour of red wine"."""
     for k in range(len(text.words)):
         alike = text[k] == "like" and text[k - 1] not in WISHES or text[k] == "as" and k in text.ends
-        if alike or text[k] == "of" and text[k - 1] in HUES:
-            end = _reach(text, k + 1)
-            if any(first in text.colors for first in range(k + 1, end)):
-                yield Scope(k, end)
+        alike = alike or text[k] == "than" or text[k] == "of" and text[k - 1] in HUES
+        if alike and text.colored(k + 1, k + 1 + REACH):
+            yield Scope(k, _reach(text, k + 1))
 
 
 def pictured(text: Text) -> Iterator[Scope]:
@@ -227,25 +237,25 @@ def requests(text: Text) -> tuple[list[Scope], dict[int, Word | None]]:
         if text[k] not in REQUESTS or text[k - 1] in DETERMINERS or k in text.ends:
             continue
         end = _request_end(text, k + 1)
-        asked = text.ends.get(end)
-        if asked is None:
+        asked = text.ends.get(end, end)  # "red", at the end of it
+        joint = max((at for at in range(k + 1, end) if text[at] in ("to", "into", "with")), default=k)
+        if asked == end and not text.colored(joint + 1, end):
             continue
-        going += [Scope(first, text.colors[first]) for first in range(k + 1, asked) if first in text.colors]
+        kept = joint if asked == end else asked
+        going += [Scope(first, first + 1) for first in range(k + 1, kept) if first in text.colors]
         link = asked
-        while text[link - 1] in ("to", "into", "a", "an"):
+        while asked < end and text[link - 1] in ("to", "into", "a", "an"):
             link -= 1
         if link < asked:
             read |= dict.fromkeys(range(link, asked)) | {link: replace(text.words[link], text="be")}
-        for at in range(k + 1, link):
-            if text[at] == "from":
-                read |= dict.fromkeys(range(at, link))
-                break
+        start = next((at for at in range(k + 1, link) if text[at] == "from"), link)
+        read |= dict.fromkeys(range(start, link if asked < end else start))
     return going, read
 
 
 def _request_end(text: Text, k: int) -> int:
     """Where the request ends whose verb stands before k."""
     end = min(len(text.words), k + REACH)
-    while k < end and (k in text.colors or text[k].isalnum() and text[k] not in STOPS - OF_REQUESTS):
+    while k < end and (k in text.colors or text[k].isalnum() and text[k] not in _NOT_ASKED):
         k = text.colors.get(k, k + 1)
     return k

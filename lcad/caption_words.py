@@ -42,7 +42,7 @@ THINGS = word_set(  # in spite of "-er" and "-or"
     scooter poster container trailer mirror other another together over under after near her or our for ever
     computer cover roller soccer silver copper fur super sneaker sneakers slipper slippers trouser trousers
     powder rubber tractor stroller diaper helicopter decker older younger inner outer indoor outdoor
-    smaller larger bigger"""
+    smaller larger bigger recolor recolour"""
 )
 PLURALS = word_set("men women people children teeth feet geese mice")
 SINGULARS = word_set("tennis canvas lens sports christmas gas adidas las gymnastics graphics")  # in spite of "-s"
@@ -99,19 +99,21 @@ NOT_COLORS = re.compile(  # colour words that say no colour
     r"\b(?:[Rr]ed (?:[Ss]ox|[Bb]ull)|[Gg]reen [Bb]ay|White House|orange (?:juice|slices?|peels?)|ice cream)\b"
 )
 
-NEGATIONS = word_set("no not non never without neither nor none nobody nothing lacking lacks unlike than sans")
+NEGATIONS = word_set("no not non never without neither nor none nobody nothing lacking lacks unlike sans")
 NEGATIONS_OF_SEVERAL = frozenset(
     {("instead", "of"), ("rather", "than"), ("in", "place", "of"), ("anything", "but")}
     | {("as", "opposed", "to"), ("free", "of")}
 )
+RUN_TOGETHER = {"cannot": "can", "isnt": "is", "arent": "are", "dont": "do", "doesnt": "does"}  # with a "not"
 AFFIRMED = word_set("only just merely simply but")  # behind a negation: "not only red"
 BARE_NEGATIONS = word_set("no none nobody nothing neither")  # of a noun that wears its colour: "no man in red"
-CLAUSE_ENDS = word_set(". ; : ? ! but while whereas though although ( ) [ ] { }")
+CLAUSE_ENDS = word_set(". ; : ? ! - – — but while whereas though although ( ) [ ] { }")
 HEDGES = word_set("maybe perhaps possibly probably might may could")
 REQUESTS = word_set(  # they give a thing another colour: "turn the car red"
-    "make turn change paint colour color dye recolor recolour tint colorize colourize set switch convert render"
+    """make turn change paint colour color dye recolor recolour tint colorize colourize set switch convert render
+    replace swap"""
 )
-OF_REQUESTS = DETERMINERS | word_set("to into from of all both")  # inside them
+OF_REQUESTS = DETERMINERS | word_set("to into with from of all both")  # inside them
 WISHES = word_set("would i we you they look looks looked looking")  # before a "like" that compares nothing
 PICTURED = word_set("shot filmed photographed printed pictured taken")  # before "in black and white"
 TITLES = word_set("mr mrs ms miss dr prof sir mister madam")
@@ -123,6 +125,8 @@ WHOLES_ED = word_set(  # the colour is the whole thing's: "a red-haired girl", "
     """haired headed colored coloured tinted painted toned hued dyed clad dressed robed uniformed striped spotted dotted
     checked checkered patterned coated furred skinned washed plated stained glazed"""
 )
+FOREIGN_OR_NAMES = word_set("la de en y e o da na di un le el las los auto casa rosa rot negro im med")
+"""They stand in English captions too ("Los Angeles"): one alone says little."""
 FOREIGN = word_set(  # of French, Spanish, Portuguese, Italian, German and Dutch; none that are English words too
     """un une le les des du et avec dans est aux sous près homme femme chien ciel maison voiture el los las una unos con
     del sobre mujer hombre cielo coche casa gli uno di della nel uomo donna um uma com os sobre mulher homem carro ein
@@ -131,9 +135,7 @@ FOREIGN = word_set(  # of French, Spanish, Portuguese, Italian, German and Dutch
     negro rot rote roter rotes roten blau blaue blaues blauen grün grüne grünes gelb gelbe gelbes schwarz schwarze weiß
     weiße weiss rosso rossa giallo gialla bianco bianca nero nera vermelho preto branco rood rode blauw blauwe groen
     groene geel zwart zwarte brun brune marron rosa"""
-)
-FOREIGN_OR_NAMES = word_set("la de en y e o da na di un le el las los auto casa rosa rot negro im med")
-"""They stand in English captions too ("Los Angeles"): one alone says nothing."""
+) | FOREIGN_OR_NAMES
 ENGLISH = word_set(
     """a the of with and on is are at by to for from an his her their its this that one two some wearing has have my
     your it or as between under over near behind white black red blue green yellow brown grey gray pink purple"""

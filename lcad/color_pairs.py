@@ -23,6 +23,7 @@ from lcad.caption_words import (
     LINKS,
     LY_NOUNS,
     MOTION,
+    NEGATIONS,
     NO_NOUNS,
     NOUNS_TOO,
     PHOTOS,
@@ -201,7 +202,7 @@ def _is_noun(words: list[Word], k: int) -> bool:
     after = words[k + 1].text if k + 1 < len(words) else "."
     verb = is_verb(text) or text in VERBS and text not in NOUNS_TOO or _is_participle(text) and after not in GEAR
     adverb = text.endswith("ly") and text not in LY_NOUNS
-    return text[0].isalpha() and len(text) > 1 and not (verb or adverb or text in NO_NOUNS)
+    return text[0].isalpha() and len(text) > 1 and not (verb or adverb or text in NO_NOUNS | NEGATIONS)
 
 
 def _is_adjective(words: list[Word], k: int) -> bool:
