@@ -144,11 +144,12 @@ def asides(text: Text, scopes: Iterable[Scope]) -> set[int]:
         first, end = scope.first, scope.end
         joint = text[first - 1] if text[first - 1] in {"and", "but", *_CLOSING} else ""
         before = first - len(joint[:1])
-        if before in text.ends:  # another colour of the same thing
-            colored = next(k for k in range(first, end) if k in text.colors)
-            while colored in text.colors:
-                end = text.colors[colored]
-                colored = end + (text[end] in ("or", "nor", ","))
+        color = _skip(text, first + _negation(text, first))
+        if before in text.ends and color in text.colors and text[first] not in BARE_NEGATIONS | {"without"}:
+            if text[text.ends[before] - 1] not in _BEARING:  # both are colours of the noun behind
+                while color in text.colors:
+                    end = text.colors[color]
+                    color = end + (text[end] in ("or", "nor", ","))
             first, end = before, end + (text[end] == _CLOSING.get(joint))
         elif text[end] == "but" or text[first - 1] + text[end] in ("()", "[]"):
             first, end = first - (text[end] != "but"), end + 1
@@ -236,10 +237,11 @@ def requests(text: Text) -> tuple[list[Scope], dict[int, Word | None]]:
     for k in range(len(text.words)):
         if text[k] not in REQUESTS or text[k - 1] in DETERMINERS or k in text.ends:
             continue
-        end = _request_end(text, k + 1)
+        joints = ("to", "into", "with") if text[k] in ("replace", "swap") else ("to", "into")
+        end = _request_end(text, k + 1, joints)
         asked = text.ends.get(end, end)  # "red", at the end of it
-        joint = max((at for at in range(k + 1, end) if text[at] in ("to", "into", "with")), default=k)
-        if asked == end and not text.colored(joint + 1, end):
+        joint = max((at for at in range(k + 1, end) if text[at] in joints), default=k)
+        if asked == end and joint == k:
             continue
         kept = joint if asked == end else asked
         going += [Scope(first, first + 1) for first in range(k + 1, kept) if first in text.colors]
@@ -253,9 +255,11 @@ def requests(text: Text) -> tuple[list[Scope], dict[int, Word | None]]:
     return going, read
 
 
-def _request_end(text: Text, k: int) -> int:
-    """Where the request ends whose verb stands before k."""
+def _request_end(text: Text, k: int, joints: tuple[str, ...]) -> int:
+    """Where the request ends whose verb stands before k; behind one of the `joints` there is a colour."""
     end = min(len(text.words), k + REACH)
     while k < end and (k in text.colors or text[k].isalnum() and text[k] not in _NOT_ASKED):
+        if text[k] in ("to", "into", "with") and not (text[k] in joints and _skip(text, k + 1) in text.colors):
+            break
         k = text.colors.get(k, k + 1)
     return k
