@@ -37,7 +37,7 @@ from lcad.color_words import Word
 REACH = 16  # words behind a word that it may speak of
 _BEARING = LINKS | WEARS
 _NO_THINGS = NO_NOUNS | VERBS | NEGATIONS
-_BEFORE_COLORS = DETERMINERS | DEGREES | HEDGES | ADJECTIVES | {"be", "even"}
+_BEFORE_COLORS = DETERMINERS | DEGREES | HEDGES | ADJECTIVES | {"be", "even", "in"}
 _NOT_ASKED = STOPS - OF_REQUESTS
 
 DENIED = "says what a thing is not; it is passed over"

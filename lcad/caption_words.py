@@ -127,15 +127,14 @@ WHOLES_ED = word_set(  # the colour is the whole thing's: "a red-haired girl", "
 )
 FOREIGN_OR_NAMES = word_set("la de en y e o da na di un le el las los auto casa rosa rot negro im med")
 """They stand in English captions too ("Los Angeles"): one alone says little."""
-FOREIGN = word_set(  # of French, Spanish, Portuguese, Italian, German and Dutch; none that are English words too
-    """un une le les des du et avec dans est aux sous près homme femme chien ciel maison voiture el los las una unos con
-    del sobre mujer hombre cielo coche casa gli uno di della nel uomo donna um uma com os sobre mulher homem carro ein
-    eine einen einem einer eines der das und mit auf ist im vor neben mann frau auto het een naast onder och med
-    rouge rouges vert verte bleu bleue blanc blanche noir noire jaune rojo roja verde azul amarillo blanco blanca gris
-    negro rot rote roter rotes roten blau blaue blaues blauen grün grüne grünes gelb gelbe gelbes schwarz schwarze weiß
-    weiße weiss rosso rossa giallo gialla bianco bianca nero nera vermelho preto branco rood rode blauw blauwe groen
-    groene geel zwart zwarte brun brune marron rosa"""
-) | FOREIGN_OR_NAMES
+FOREIGN = FOREIGN_OR_NAMES | word_set(  # of French, Spanish, Portuguese, Italian, German, Dutch; no English words
+    """un une les des du et avec dans est aux sous près homme femme chien ciel maison voiture unos con del sobre mujer
+    hombre cielo coche gli uno della nel uomo donna um uma com os mulher homem carro ein eine einen einem einer eines
+    der das und mit auf ist vor neben mann frau het een naast onder och rouge rouges vert verte bleu bleue blanc
+    blanche noir noire jaune rojo roja verde azul amarillo blanco blanca gris rote roter rotes roten blau blaue blaues
+    blauen grün grüne grünes gelb gelbe gelbes schwarz schwarze weiß weiße weiss rosso rossa giallo gialla bianco
+    bianca nero nera vermelho preto branco rood rode blauw blauwe groen groene geel zwart zwarte brun brune marron"""
+)
 ENGLISH = word_set(
     """a the of with and on is are at by to for from an his her their its this that one two some wearing has have my
     your it or as between under over near behind white black red blue green yellow brown grey gray pink purple"""

@@ -190,7 +190,7 @@ def _behind(words: list[Word], before: int, colored: set[int]) -> int | None:
         nouns = [k for k in nouns if _is_plural(words[k].text)] or nouns
     elif carrier == ",":
         nouns = [k for k in nouns if k == before - 1]
-    elif before in nouns:  # "hair blue"
+    elif before in nouns or previous in DETERMINERS and carrier.isalpha():  # "hair blue", "the leaves orange"
         return before
     elif not (carrier in LINKS or carrier in WEARS):
         return None

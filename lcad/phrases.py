@@ -31,7 +31,7 @@ class Phrase:
     Attributes:
         text: the words.
         characters: [start, end) in the caption.
-        tokens: [start, end) in CLIP's 77 tokens; the start-of-text token is token 0.
+        tokens: [start, end) in CLIP's 77 tokens; the start-of-text token is token 0. Empty for a phrase beyond them.
         colors: the object's colour expressions as written; none for phrases of `comma_phrases`, as for all below.
         color_spans: [start, end) of each in the caption.
         object: the head noun as written ("cup").
@@ -58,25 +58,23 @@ def comma_parts(caption: str) -> list[tuple[int, str]]:
 def comma_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     """The parts of a comma-separated caption, as in the release ("the blue cup, the red cup").
 
-    Phrases that lie beyond the 77 tokens CLIP reads are left out.
+    Phrases beyond the 77 tokens CLIP reads have no tokens.
     """
-    offsets = _offsets(caption, tokenizer)
-    spans = [(text, (start, start + len(text))) for start, text in comma_parts(caption)]
-    return [Phrase(text, span, tokens) for text, span in spans if (tokens := _tokens(offsets, span))]
+    return span_phrases(caption, [(start, start + len(text)) for start, text in comma_parts(caption)], tokenizer)
 
 
 def span_phrases(caption: str, spans: list[Span], tokenizer: CLIPTokenizer) -> list[Phrase]:
-    """Phrases from their characters [start, end) in the caption.
+    """Phrases from their characters [start, end) in the caption; those beyond CLIP's 77 tokens have no tokens.
 
     Raises:
-        ValueError: a span that holds no token CLIP reads.
+        ValueError: a span that holds no word.
     """
     offsets, phrases = _offsets(caption, tokenizer), []
     for span in spans:
-        tokens = _tokens(offsets, span)
-        if tokens is None:
-            raise ValueError(f"characters {list(span)} of {caption!r} are no words that CLIP reads")
-        phrases.append(Phrase(caption[slice(*span)], span, tokens))
+        text = caption[slice(*span)]
+        if not text.strip():
+            raise ValueError(f"characters {list(span)} of {caption!r} are no words")
+        phrases.append(Phrase(text, span, _tokens(offsets, span) or (0, 0)))
     return phrases
 
 

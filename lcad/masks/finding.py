@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
+from lcad.caption_reading import not_understood
 from lcad.masks.attention import phrase_attention
 from lcad.masks.candidates import Provider, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans
@@ -32,7 +33,7 @@ class FoundMasks:
         scores: how sure each is; empty for masks from files.
         phrases: all phrases of the caption, with a mask or without; empty for masks from files.
         attention: a map (h, w) for each of them.
-        notes: one line for each phrase without a mask.
+        notes: one line for each phrase without a mask, and for what was not understood.
     """
 
     instances: InstanceMasks
@@ -55,8 +56,12 @@ def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
         masks = read_masks(folder, path, (photo.height, photo.width), len(phrases))
         if masks is None:
             return None
-        used = [i for i, mask in enumerate(masks) if mask.any()]
-        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]))
+        used = [i for i, mask in enumerate(masks) if mask.any() and any(phrases[i].tokens)]
+        lost = [
+            phrase.text for phrase, mask in zip(phrases, masks, strict=True) if mask.any() and not any(phrase.tokens)
+        ]
+        notes = [f"the mask of {text!r} is not used: CLIP does not read that far" for text in lost]
+        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]), notes=notes)
 
     return find
 
@@ -65,10 +70,10 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it."""
 
     def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
-        phrases = find_phrases(caption, pipeline.tokenizer)
+        phrases, unclear = find_phrases(caption, pipeline.tokenizer), not_understood(caption)
         if not phrases:
             nothing = InstanceMasks([], torch.zeros(0, photo.height, photo.width))
-            return FoundMasks(nothing, notes=[f"no object with a colour or a place in {caption!r}"])
+            return FoundMasks(nothing, notes=[f"no object with a colour or a place in {caption!r}", *unclear])
         small = shrink(photo, LONG_SIDE)
         regions = provider(small, [phrase.object for phrase in phrases])
         attention = phrase_attention(pipeline, small, caption, phrases)
@@ -85,7 +90,8 @@ def finder_of_regions(pipeline: LCADPipeline, provider: Provider) -> MaskFinder:
                 f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
                 for phrase, match in zip(phrases, matches, strict=True)
                 if match.region is None
-            ],
+            ]
+            + unclear,
         )
 
     return find
