@@ -14,9 +14,11 @@ from lcad.caption_words import (
     FOREIGN_OR_NAMES,
     NEGATIONS,
     NOT_COLORS,
+    NOUNS_TOO,
     RUN_TOGETHER,
     STOPS,
     TITLES,
+    VERBS,
     is_being,
     is_verb,
 )
@@ -124,7 +126,7 @@ def _is_name(words: list[Word], k: int, caption: str, titled: bool) -> bool:
     before, after = words[k - 1].text, words[k + 1].text if k + 1 < len(words) else "."
     if before in TITLES or k + 1 < len(words) and capital(k + 1) and not is_being(after):
         return True
-    alone = after in STOPS or not after[0].isalpha() and after[0] != "'" or is_verb(after)
+    alone = after in STOPS or not after[0].isalpha() and after[0] != "'" or is_verb(after) or after in VERBS - NOUNS_TOO
     return alone and capital(k - 1) and before not in STOPS | ADJECTIVES | COUNTS and before.isalpha()
 
 
