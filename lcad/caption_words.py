@@ -102,7 +102,7 @@ NOT_COLORS = re.compile(  # colour words that say no colour
 NEGATIONS = word_set("no not non never without neither nor none nobody nothing lacking lacks unlike sans")
 NEGATIONS_OF_SEVERAL = frozenset(
     {("instead", "of"), ("rather", "than"), ("in", "place", "of"), ("anything", "but")}
-    | {("as", "opposed", "to"), ("free", "of")}
+    | {("as", "opposed", "to"), ("free", "of"), ("no", "longer")}
 )
 RUN_TOGETHER = {"cannot": "can", "isnt": "is", "arent": "are", "dont": "do", "doesnt": "does"}  # with a "not"
 AFFIRMED = word_set("only just merely simply but")  # behind a negation: "not only red"
