@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate
 
 from lcad.attention_refinement import InstanceMasks
 from lcad.color_names import name_color
-from lcad.color_pairs import asked_color
+from lcad.color_pairs import asked_color, one_color
 from lcad.masks.candidates import shrink
 from lcad.metrics import mean_color
 from ldm.images import to_tensor
@@ -20,7 +20,8 @@ def instance_report(result: Image.Image, instances: InstanceMasks) -> list[dict]
     rows = []
     for phrase, mask in zip(instances.phrases, instances.masks, strict=True):
         own = interpolate(mask[None, None], small.shape[-2:], mode="area")[0, 0]
-        lab, asked = mean_color(small, own), asked_color(phrase.text)
+        lab = mean_color(small, own)
+        asked = one_color(phrase.colors) if phrase.colors else asked_color(phrase.text)
         name = name_color(lab)
         rows.append(
             {

@@ -148,7 +148,9 @@ def _resize_targets(
     phrases = [(row, phrase.tokens) for row, photo in given for phrase in photo.phrases]
     # which phrase each token is of: if several, the last
     owners = {(row, token): number for number, (row, own) in enumerate(phrases) for token in range(*own)}
-    shares = torch.tensor([1 / (end - start) for _, (start, end) in phrases])
+    if not owners:  # all lie beyond the tokens that CLIP reads
+        return target, weight
+    shares = torch.tensor([1 / max(end - start, 1) for _, (start, end) in phrases])
     (rows, columns), numbers = zip(*owners, strict=True), list(owners.values())
     target[rows, 0, :, columns] = resized[numbers]
     weight[rows, 0, 0, columns] = shares[numbers]

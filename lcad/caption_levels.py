@@ -5,15 +5,14 @@ A colour expression is a colour word with its modifiers and suffix, as "dark blu
 
 import re
 from hashlib import sha256
-from itertools import count
 
+from lcad.caption_reading import Span, color_expressions
 from lcad.captions import SCARCE_CAPTION
-from lcad.color_names import COLOR_PATTERN
+from lcad.color_words import MODIFIERS, SHADES, split_words
 
 LEVELS = ("complete", "partial", "scarce")
 
-MODIFIERS = "dark|light|pale|bright|deep|vivid|soft|navy|sky|royal|olive|lime|neon|hot|mustard|off"
-_EXPRESSION = rf"(?:\b(?:{MODIFIERS})[ -](?:and )?)*{COLOR_PATTERN}(?:-\w+ed\b| colou?red\b)?"
+_EXPRESSION = "\1"  # stands for one that stays, as \0 for one that goes
 _JOIN = r"(?:,? (?:and|or|&) |-and-|, ?|[/-])"  # between colours of one object
 _CARRIERS = "that|which|is|are|was|were|turned|painted|wearing|dressed|in|of|with|all|and|or|an?|the"
 _FOLLOWERS = "and|or|at|by|from|has|in|is|next|of|on|over|sits|that|to|under|with"  # never follow an adjective
@@ -24,7 +23,7 @@ _REPAIRS = tuple(
         # where expressions are gone stands \0
         (rf"\0(?:(?:{_JOIN}| )\0)+", "\0"),
         (rf"\0{_JOIN}(?={_EXPRESSION})", "\0 "),  # "red and white bus" -> "white bus"
-        (rf"{COLOR_PATTERN}{_JOIN}\0", r"\1"),  # or "red bus"
+        (rf"{_EXPRESSION}{_JOIN}\0", _EXPRESSION),  # or "red bus"
         (r"\b(an?|the) \0 (?:and|or) (?!an?\b|the\b)", "\\1 \0 "),  # "a red and shiny bus" -> "a shiny bus"
         (rf"\b(?:an?|the) \0(?= (?:{_FOLLOWERS})\b)", "something"),  # the fruit: "an orange on a bench"
         (rf"(?: (?:{_CARRIERS}))* ?\0(?=$|[.,;:]| (?:{_FOLLOWERS})\b)", ""),  # "a bus that is red" -> "a bus"
@@ -63,20 +62,41 @@ def level_of(caption: str, declared: str = "complete") -> str:
     Raises:
         ValueError: it has colour words and is declared scarce, or the level is unknown.
     """
-    if not re.search(COLOR_PATTERN, caption, re.IGNORECASE):
+    if not _expressions(caption):
         return "scarce"
     if declared not in ("complete", "partial"):
         raise ValueError(f"{caption!r} names colours: it is complete or partial, not {declared!r}")
     return declared
 
 
+def _expressions(caption: str) -> list[Span]:
+    """The characters of a caption's colour expressions, with all that goes with them: "dark and light blue"."""
+    words = split_words(caption)
+    before = MODIFIERS | SHADES | {"soft"}
+    spans = []
+    for first, end in color_expressions(words, caption):
+        joined = first > 1 and words[first - 1].text == "and" and words[first - 2].text in MODIFIERS
+        first -= 2 * joined
+        while first > 0 and words[first - 1].text in before:
+            first -= 1
+        end += end < len(words) and words[end].glued and words[end].text.endswith("ed")
+        spans.append((words[first].start, words[end - 1].end))
+    return spans
+
+
 def _partial(caption: str) -> str:
-    number = len(re.findall(_EXPRESSION, caption, re.IGNORECASE))
-    ranked = sorted(range(number), key=lambda i: sha256(f"{i} {caption}".encode()).digest())
-    going, index = ranked[: max(1, number // 2)], count()
-    text = re.sub(_EXPRESSION, lambda m: "\0" if next(index) in going else m.group(), caption, flags=re.IGNORECASE)
-    if number:
-        for pattern, replacement in _REPAIRS:
-            text = pattern.sub(replacement, text)
-        text = text.strip(" ,") or SCARCE_CAPTION
+    caption = caption.translate({0: " ", 1: " "})
+    spans = _expressions(caption)
+    if not spans:
+        return caption
+    ranked = sorted(range(len(spans)), key=lambda i: sha256(f"{i} {caption}".encode()).digest())
+    going = set(ranked[: max(1, len(spans) // 2)])
+    ends = [0] + [end for _, end in spans]
+    marks = ["\0" if i in going else _EXPRESSION for i in range(len(spans))]
+    parts = [caption[end:start] + mark for end, (start, _), mark in zip(ends, spans, marks, strict=False)]
+    text = "".join(parts) + caption[ends[-1] :]
+    for pattern, replacement in _REPAIRS:
+        text = pattern.sub(replacement, text)
+    staying = iter([caption[slice(*span)] for i, span in enumerate(spans) if i not in going])
+    text = re.sub(_EXPRESSION, lambda _: next(staying), text).strip(" ,") or SCARCE_CAPTION
     return text[:1].upper() + text[1:] if caption[:1].isupper() else text

@@ -1,4 +1,4 @@
-"""Tables of caption words for `lcad.color_pairs`: what closes a noun phrase, what is a verb, what a being.
+"""Tables of caption words: what closes a noun phrase, what is a verb, what a being, what takes a colour back.
 
 They hold what captions of photos use, not the language; a word that is missing costs a phrase, not an error.
 """
@@ -24,9 +24,9 @@ _CLOSERS = word_set(
     back forward together apart aside alone ahead indoors outdoors overhead upside atop like via per except
     within until till since there here not no has have had having do does did done could will would may might
     must should to too also just very still even once again ever already almost all both other others half nearly
-    quite sideways downhill uphill upright midair airborne asleep awake onstage backstage left right stood sat
-    lay laid ran held got went came took gave made shot saw seen shown taken worn driven ridden thrown caught cut
-    hung swung swam built sold stuck fallen such more most am been versus vs"""
+    quite rather instead please sideways downhill uphill upright midair airborne asleep awake onstage backstage left
+    right stood sat lay laid ran held got went came took gave made shot saw seen shown taken worn driven ridden thrown
+    caught cut hung swung swam built sold stuck fallen such more most am been versus vs"""
 )
 STOPS = DETERMINERS | LINKS | WEARS | _CLOSERS  # a noun phrase ends before these
 BEINGS = word_set(  # they wear colours, and an "-s" word behind them is a verb; so are words in "-er", "-or", "-ist"
@@ -42,7 +42,7 @@ THINGS = word_set(  # in spite of "-er" and "-or"
     scooter poster container trailer mirror other another together over under after near her or our for ever
     computer cover roller soccer silver copper fur super sneaker sneakers slipper slippers trouser trousers
     powder rubber tractor stroller diaper helicopter decker older younger inner outer indoor outdoor
-    smaller larger bigger"""
+    smaller larger bigger recolor recolour"""
 )
 PLURALS = word_set("men women people children teeth feet geese mice")
 SINGULARS = word_set("tennis canvas lens sports christmas gas adidas las gymnastics graphics")  # in spite of "-s"
@@ -88,8 +88,65 @@ ADJECTIVES = word_set(
     outdoor indoor older younger outer inner high low fast hard backward backwards multi tri"""
 )
 WORN = re.compile(r"(shirt|jacket|hat|coat|dress|suit|vest|sweater|uniform|outfit|cap|jersey|helmet|skirt|top)$")
-NO_NOUNS = STOPS | ADJECTIVES | COUNTS | DEGREES | word_set("top bottom middle center centre side front air far")
+PHOTOS = word_set(  # they show the objects and are none: "a black and white photo"
+    """photo photos photograph photographs photography picture pictures pic image images film films print prints
+    snapshot snapshots polaroid footage"""
+)
+HUES = word_set("color colour colors colours hue hues")
+NO_NOUNS = STOPS | ADJECTIVES | COUNTS | DEGREES | HUES | word_set("top bottom middle center centre side front air far")
 MOTION = word_set("down up through along around together towards toward into across past away off over")  # behind verbs
-NAMES = re.compile(  # colour words that say no colour
+NOT_COLORS = re.compile(  # colour words that say no colour
     r"\b(?:[Rr]ed (?:[Ss]ox|[Bb]ull)|[Gg]reen [Bb]ay|White House|orange (?:juice|slices?|peels?)|ice cream)\b"
 )
+
+NEGATIONS = word_set("no not non never without neither nor none nobody nothing lacking lacks unlike sans")
+NEGATIONS_OF_SEVERAL = frozenset(
+    {("instead", "of"), ("rather", "than"), ("in", "place", "of"), ("anything", "but")}
+    | {("as", "opposed", "to"), ("free", "of"), ("no", "longer")}
+)
+RUN_TOGETHER = {"cannot": "can", "isnt": "is", "arent": "are", "dont": "do", "doesnt": "does"}  # with a "not"
+AFFIRMED = word_set("only just merely simply but")  # behind a negation: "not only red"
+BARE_NEGATIONS = word_set("no none nobody nothing neither")  # of a noun that wears its colour: "no man in red"
+CLAUSE_ENDS = word_set(". ; : ? ! - – — but while whereas though although ( ) [ ] { }")
+HEDGES = word_set("maybe perhaps possibly probably might may could")
+REQUESTS = word_set(  # they give a thing another colour: "turn the car red"
+    """make turn change paint colour color dye recolor recolour tint colorize colourize set switch convert render
+    replace swap"""
+)
+OF_REQUESTS = DETERMINERS | word_set("to into with from of all both")  # inside them
+WISHES = word_set("would i we you they look looks looked looking")  # before a "like" that compares nothing
+PICTURED = word_set("shot filmed photographed printed pictured taken")  # before "in black and white"
+TITLES = word_set("mr mrs ms miss dr prof sir mister madam")
+PARTS_ED = word_set(  # the colour is a part's, that has no word of its own: "a blue-eyed girl"
+    """eyed nosed lipped cheeked legged footed tailed winged beaked breasted bellied faced eared pawed roofed shuttered
+    rimmed trimmed tipped framed edged bordered handled wheeled walled gloved booted hatted capped bearded"""
+)
+WHOLES_ED = word_set(  # the colour is the whole thing's: "a red-haired girl", "a white-washed house"
+    """haired headed colored coloured tinted painted toned hued dyed clad dressed robed uniformed striped spotted dotted
+    checked checkered patterned coated furred skinned washed plated stained glazed"""
+)
+FOREIGN_OR_NAMES = word_set("la de en y e o da na di un le el las los auto casa rosa rot negro im med")
+"""They stand in English captions too ("Los Angeles"): one alone says little."""
+FOREIGN = FOREIGN_OR_NAMES | word_set(  # of French, Spanish, Portuguese, Italian, German, Dutch; no English words
+    """un une les des du et avec dans est aux sous près homme femme chien ciel maison voiture unos con del sobre mujer
+    hombre cielo coche gli uno della nel uomo donna um uma com os mulher homem carro ein eine einen einem einer eines
+    der das und mit auf ist vor neben mann frau het een naast onder och rouge rouges vert verte bleu bleue blanc
+    blanche noir noire jaune rojo roja verde azul amarillo blanco blanca gris rote roter rotes roten blau blaue blaues
+    blauen grün grüne grünes gelb gelbe gelbes schwarz schwarze weiß weiße weiss rosso rossa giallo gialla bianco
+    bianca nero nera vermelho preto branco rood rode blauw blauwe groen groene geel zwart zwarte brun brune marron"""
+)
+ENGLISH = word_set(
+    """a the of with and on is are at by to for from an his her their its this that one two some wearing has have my
+    your it or as between under over near behind white black red blue green yellow brown grey gray pink purple"""
+)
+
+
+def is_being(text: str) -> bool:
+    """May the word be a person or an animal: "boy", "dancer"?"""
+    ending = text.endswith(("er", "ers", "or", "ors", "ist", "ists", "man", "men"))
+    return text in BEINGS or ending and text not in THINGS
+
+
+def is_verb(text: str) -> bool:
+    """ "runs", "catches" or "carries"."""
+    return text.endswith("s") and bool({text[:-1], text.removesuffix("es"), text.removesuffix("ies") + "y"} & VERBS)

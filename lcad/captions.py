@@ -4,8 +4,10 @@ A caption is *complete* (colours for the major objects), *partial* (for some) or
 """
 
 import csv
+import io
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -31,6 +33,8 @@ def read_captions(folder: Path, file: Path | None = None) -> Captions:
     Formats: a JSON object (name -> caption or list of captions); a JSON list of [name, caption] pairs, as the
     release's `pairs.json`; CSV with the columns `image` and `caption`.
 
+    Names are compared in Unicode's composed form (NFC), and given as the folder's own files are called.
+
     Raises:
         CaptionError: missing, malformed, or naming a file outside the folder.
     """
@@ -50,16 +54,23 @@ def read_captions(folder: Path, file: Path | None = None) -> Captions:
     except ValueError as error:
         raise CaptionError(f"{file}: {error}") from error
     captions: Captions = {}
+    files: dict[str, list[str]] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        files.setdefault(unicodedata.normalize("NFC", path.name), []).append(path.name)
     for name, caption in pairs:
+        name = unicodedata.normalize("NFC", name).strip("\ufeff")
         if PurePath(name).name != name or name in ("", ".", "..") or "\\" in name or "\0" in name:
             raise CaptionError(f"{file}: {name!r} is not a plain file name; name photos without folders")
-        captions.setdefault(name, []).extend([text] if (text := plain_line(caption)) else [])
+        for own in files.get(name, [name]):
+            captions.setdefault(own, []).extend([text] if (text := plain_line(caption)) else [])
     return captions
 
 
 def plain_line(text: str) -> str:
-    """One line without control characters, nor those that turn the direction of writing: fit to be shown."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """One line in NFC, without control characters, byte-order marks, nor what turns the direction of writing."""
+    text = unicodedata.normalize("NFC", text)
+    visible = (c if c.isprintable() else " " for c in text if unicodedata.category(c) != "Cf")
+    return " ".join("".join(visible).split())
 
 
 def _json_pairs(content: object) -> list[tuple[str, str]]:
@@ -80,10 +91,26 @@ def _json_pairs(content: object) -> list[tuple[str, str]]:
 
 
 def _csv_pairs(text: str) -> list[tuple[str, str]]:
-    reader = csv.DictReader(text.splitlines())
-    if not {"image", "caption"} <= set(reader.fieldnames or ()):
-        raise ValueError(f"expected the columns image and caption, got {reader.fieldnames}")
-    return [(row["image"] or "", row["caption"] or "") for row in reader]
+    """Rows of the columns image and caption; the commas of a last column without quotation marks belong to it."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns = [name.strip(" \ufeff") for name in next(reader, [])]
+    if not {"image", "caption"} <= set(columns):
+        raise ValueError(f"expected the columns image and caption, got {columns}")
+    image, caption, pairs = columns.index("image"), columns.index("caption"), []
+    try:
+        for row in reader:
+            if len(row) > len(columns) and caption != len(columns) - 1:
+                raise ValueError(
+                    f"line {reader.line_num} has {len(row)} cells for {len(columns)} columns; put captions with commas "
+                    "in quotation marks"
+                )
+            if row:
+                row[len(columns) - 1 :] = [",".join(row[len(columns) - 1 :])]
+                row += [""] * (len(columns) - len(row))
+                pairs.append((row[image], row[caption]))
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}; double the quotation marks inside a caption") from error
+    return pairs
 
 
 def _read_sidecars(folder: Path) -> Captions:
@@ -92,7 +119,7 @@ def _read_sidecars(folder: Path) -> Captions:
         sidecar = photo.with_suffix(".txt")
         if photo.suffix != ".txt" and photo.is_file() and sidecar.is_file():
             try:
-                lines = sidecar.read_text(encoding="utf-8-sig").splitlines()
+                lines = sidecar.read_text(encoding="utf-8-sig").split("\n")  # all line breaks are read as this one
             except UnicodeDecodeError as error:
                 raise CaptionError(f"{sidecar}: not UTF-8 text ({error}); save it as UTF-8") from error
             captions[photo.name] = [text for line in lines if (text := plain_line(line))]

@@ -2,15 +2,16 @@
 
 From each group of colour expressions ("red and yellow") the search goes forward to the noun that closes the noun
 phrase ("tulips"). Where none follows ("the dog is brown", "a man in red", "two dogs , one black"), it goes back to the
-noun the colour is said of. An index k is one of `split_words(caption)`; spans are characters [start, end).
+noun the colour is said of. An index k is one of the words of a `Reading`; spans are characters [start, end).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lcad.caption_reading import Reading, Span, read_caption
 from lcad.caption_words import (
     ADJECTIVES,
     ARTICLES,
-    BEINGS,
     CLAUSES,
     CLOTHED,
     COUNTS,
@@ -18,23 +19,25 @@ from lcad.caption_words import (
     DETERMINERS,
     ED_ING_NOUNS,
     GEAR,
+    HUES,
     LINKS,
     LY_NOUNS,
     MOTION,
-    NAMES,
+    NEGATIONS,
     NO_NOUNS,
     NOUNS_TOO,
+    PHOTOS,
     PLURALS,
     SINGULARS,
     STOPS,
-    THINGS,
     VERBS,
     WEARS,
     WORN,
+    is_being,
+    is_verb,
 )
-from lcad.color_words import Word, basic_color, expression_end, split_words
+from lcad.color_words import Word, basic_color, expression_end
 
-Span = tuple[int, int]
 REACH = 30  # words that are looked at on each side of a colour
 
 
@@ -59,8 +62,8 @@ def pairs(caption: str) -> list[tuple[Span, Span]]:
     >>> [(caption[slice(*color)], caption[slice(*noun)]) for color, noun in pairs(caption)]
     [('dark red', 'jacket')]
     """
-    words = split_words(caption)
-    groups = _groups(words, caption)
+    reading = read_caption(caption)
+    words, groups = reading.words, _groups(reading)
     colored = {k for group in groups for k in range(group.first, group.end)}
     found: list[tuple[Span, Span]] = []
     following = None  # the next group, if its noun stands after it
@@ -74,31 +77,23 @@ def pairs(caption: str) -> list[tuple[Span, Span]]:
         following = (group, noun) if noun is not None else None
         if noun is None and before >= 0:
             noun = _behind(words, before, colored)
-        if noun is not None:
+        if noun is not None and words[noun].text not in PHOTOS:
             found += [(span, noun_span(words, noun, colored)) for span in reversed(group.spans)]
     return found[::-1]
 
 
-def _groups(words: list[Word], caption: str) -> list[Group]:
-    names = {place for match in NAMES.finditer(caption) for place in range(*match.span())}
-    groups, k = [], 0
-    while k < len(words):
-        first, end, spans = k, k, []
-        while (stop := expression_end(words, k)) > k and not (words[k].start in names or _is_name(words, k, caption)):
-            spans.append((words[k].start, words[stop - 1].end))
-            end = k = stop
-            while k < min(len(words), end + 3) and words[k].text in (",", "and", "or", "&", "/"):
-                k += 1
-        if spans:
+def _groups(reading: Reading) -> list[Group]:
+    groups: list[Group] = []
+    joints = {",", "and", "or", "&", "/"}
+    for first, end in reading.colors:
+        start = reading.words[first].start
+        spans = [] if start in reading.muted else [(start, reading.words[end - 1].end)]
+        between = [word.text for word in reading.words[groups[-1].end : first]] if groups else [""]
+        if len(between) <= 3 and joints.issuperset(between):
+            groups[-1] = Group(groups[-1].spans + spans, groups[-1].first, end)
+        else:
             groups.append(Group(spans, first, end))
-        k = max(end, first + 1)
     return groups
-
-
-def _is_name(words: list[Word], k: int, caption: str) -> bool:
-    """A colour word that is part of a name, as in "the Black Keys"."""
-    pair = [caption[word.start : word.end] for word in words[k : k + 2]]
-    return k > 0 and all(len(text) > 1 and text.istitle() for text in pair) and not _is_being(pair[-1].lower())
 
 
 def _joined(between: list[Word]) -> bool:
@@ -160,8 +155,8 @@ def _closes(words: list[Word], k: int, head: int | None, bare: bool) -> bool:
     if _is_participle(text):
         return last and not open_ if text.endswith("ed") else (last if open_ else after not in GEAR)
     if open_:
-        return _is_verb(text) and after in ARTICLES | {"to"}
-    being = head is None or _is_being(words[head].text) or WORN.search(words[head].text) and text not in GEAR
+        return is_verb(text) and after in ARTICLES | {"to"}
+    being = head is None or is_being(words[head].text) or WORN.search(words[head].text) and text not in GEAR
     if text.endswith("ly") and text not in LY_NOUNS:
         return True
     if (
@@ -172,7 +167,7 @@ def _closes(words: list[Word], k: int, head: int | None, bare: bool) -> bool:
         return True
     if text in VERBS or text in NOUNS_TOO:
         return after in MOTION or being and last or text not in NOUNS_TOO and (being or last)
-    return _is_verb(text)
+    return is_verb(text)
 
 
 def _behind(words: list[Word], before: int, colored: set[int]) -> int | None:
@@ -180,7 +175,7 @@ def _behind(words: list[Word], before: int, colored: set[int]) -> int | None:
     carrier, previous = words[before].text, words[before - 1].text if before else ""
     dressed = previous in CLOTHED or not (previous == "lit" or _is_participle(previous))
     earliest = max(0, before - REACH)
-    first = next((k + 1 for k in range(before - 1, earliest - 1, -1) if words[k].text == "."), earliest)
+    first = next((k + 1 for k in range(before - 1, earliest - 1, -1) if words[k].text in (".", "?", "!")), earliest)
     nouns = [k for k in range(first, before + 1) if k not in colored and _is_noun(words, k)]
     if carrier in ("is", "are", "was", "were"):  # the first noun of the clause
         start = next((k for k in range(before - 1, first - 1, -1) if words[k].text in CLAUSES), first - 1)
@@ -188,14 +183,14 @@ def _behind(words: list[Word], before: int, colored: set[int]) -> int | None:
         if inside:
             return next(k for k in inside if k + 1 not in inside)
     elif carrier in WEARS and dressed:
-        nouns = [k for k in nouns if _is_being(words[k].text)] or nouns
+        nouns = [k for k in nouns if is_being(words[k].text)] or nouns
     elif carrier in ("the", "a") and previous == "in":  # "the man in the red"
-        nouns = [k for k in nouns if k == before - 2 and _is_being(words[k].text)]
+        nouns = [k for k in nouns if k == before - 2 and is_being(words[k].text)]
     elif carrier in COUNTS:
         nouns = [k for k in nouns if _is_plural(words[k].text)] or nouns
     elif carrier == ",":
         nouns = [k for k in nouns if k == before - 1]
-    elif before in nouns:  # "hair blue"
+    elif before in nouns or previous in DETERMINERS and carrier.isalpha():  # "hair blue", "the leaves orange"
         return before
     elif not (carrier in LINKS or carrier in WEARS):
         return None
@@ -205,32 +200,19 @@ def _behind(words: list[Word], before: int, colored: set[int]) -> int | None:
 def _is_noun(words: list[Word], k: int) -> bool:
     text = words[k].text
     after = words[k + 1].text if k + 1 < len(words) else "."
-    verb = _is_verb(text) or text in VERBS and text not in NOUNS_TOO or _is_participle(text) and after not in GEAR
+    verb = is_verb(text) or text in VERBS and text not in NOUNS_TOO or _is_participle(text) and after not in GEAR
     adverb = text.endswith("ly") and text not in LY_NOUNS
-    return text[0].isalpha() and len(text) > 1 and not (verb or adverb or text in NO_NOUNS)
-
-
-def _is_being(text: str) -> bool:
-    return (
-        text in BEINGS
-        or text.endswith(("er", "ers", "or", "ors", "ist", "ists", "man", "men"))
-        and (text not in THINGS)
-    )
+    return text[0].isalpha() and len(text) > 1 and not (verb or adverb or text in NO_NOUNS | NEGATIONS)
 
 
 def _is_adjective(words: list[Word], k: int) -> bool:
     text = words[k].text if k < len(words) else ""
-    return text in ADJECTIVES or text.isdigit() or text.endswith("ed") and _is_participle(text)
+    return text in ADJECTIVES | HUES or text.isdigit() or text.endswith("ed") and _is_participle(text)
 
 
 def _is_participle(text: str) -> bool:
     """ "parked" or "running", not "bed" or "building"."""
     return len(text) > 3 and text.endswith(("ed", "ing")) and text not in ED_ING_NOUNS
-
-
-def _is_verb(text: str) -> bool:
-    """ "runs", "catches" or "carries"."""
-    return text.endswith("s") and bool({text[:-1], text.removesuffix("es"), text.removesuffix("ies") + "y"} & VERBS)
 
 
 def _is_plural(text: str) -> bool:
@@ -255,5 +237,10 @@ def asked_color(text: str) -> str | None:
     >>> asked_color("the navy blue cup"), asked_color("a red and white bus")
     ('blue', None)
     """
-    colors = {basic_color(text[slice(*color)]) for color, _ in pairs(text)}
+    return one_color(text[slice(*color)] for color, _ in pairs(text))
+
+
+def one_color(expressions: Iterable[str]) -> str | None:
+    """The basic word of colour expressions, None if they are none or of several colours."""
+    colors = {basic_color(text) or basic_color(f"{text} colored") for text in expressions}
     return colors.pop() if len(colors) == 1 else None

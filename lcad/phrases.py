@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from transformers import CLIPTokenizer
 
-from lcad.caption_words import ADJECTIVES
-from lcad.color_pairs import Span, head_noun, noun_span, pairs
-from lcad.color_words import split_words
+from lcad.caption_reading import Span, read_caption
+from lcad.caption_words import ADJECTIVES, PHOTOS
+from lcad.color_pairs import head_noun, noun_span, pairs
 from ldm.text_encoder import MAX_TOKENS
 
 _PLACE = (
@@ -31,7 +31,7 @@ class Phrase:
     Attributes:
         text: the words.
         characters: [start, end) in the caption.
-        tokens: [start, end) in CLIP's 77 tokens; the start-of-text token is token 0.
+        tokens: [start, end) in CLIP's 77 tokens; the start-of-text token is token 0. Empty for a phrase beyond them.
         colors: the object's colour expressions as written; none for phrases of `comma_phrases`, as for all below.
         color_spans: [start, end) of each in the caption.
         object: the head noun as written ("cup").
@@ -58,25 +58,23 @@ def comma_parts(caption: str) -> list[tuple[int, str]]:
 def comma_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     """The parts of a comma-separated caption, as in the release ("the blue cup, the red cup").
 
-    Phrases that lie beyond the 77 tokens CLIP reads are left out.
+    Phrases beyond the 77 tokens CLIP reads have no tokens.
     """
-    offsets = _offsets(caption, tokenizer)
-    spans = [(text, (start, start + len(text))) for start, text in comma_parts(caption)]
-    return [Phrase(text, span, tokens) for text, span in spans if (tokens := _tokens(offsets, span))]
+    return span_phrases(caption, [(start, start + len(text)) for start, text in comma_parts(caption)], tokenizer)
 
 
 def span_phrases(caption: str, spans: list[Span], tokenizer: CLIPTokenizer) -> list[Phrase]:
-    """Phrases from their characters [start, end) in the caption.
+    """Phrases from their characters [start, end) in the caption; those beyond CLIP's 77 tokens have no tokens.
 
     Raises:
-        ValueError: a span that holds no token CLIP reads.
+        ValueError: a span that holds no word.
     """
     offsets, phrases = _offsets(caption, tokenizer), []
     for span in spans:
-        tokens = _tokens(offsets, span)
-        if tokens is None:
-            raise ValueError(f"characters {list(span)} of {caption!r} are no words that CLIP reads")
-        phrases.append(Phrase(caption[slice(*span)], span, tokens))
+        text = caption[slice(*span)]
+        if not text.strip():
+            raise ValueError(f"characters {list(span)} of {caption!r} are no words")
+        phrases.append(Phrase(text, span, _tokens(offsets, span) or (0, 0)))
     return phrases
 
 
@@ -107,7 +105,7 @@ def find_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
 
 def _placed(caption: str, objects: dict[Span, list[Span]]) -> dict[Span, re.Match]:
     """Objects, with and without colours, whose position stands before them."""
-    words = split_words(caption)
+    words = read_caption(caption).words
     index = {word.start: k for k, word in enumerate(words)}
     colored = {colors[0][0]: noun for noun, colors in objects.items()}
     placed = {}
@@ -118,7 +116,7 @@ def _placed(caption: str, objects: dict[Span, list[Span]]) -> dict[Span, re.Matc
         noun = colored.get(words[k].start) if k < len(words) else None
         if noun is None and (head := head_noun(words, k)) is not None:
             noun = noun_span(words, head, set())
-        if noun is not None:
+        if noun is not None and caption[slice(*noun)].lower() not in PHOTOS:
             placed[noun] = match
     return placed
 

@@ -56,10 +56,12 @@ def build_text_encoder(hidden_size: int, layers: int, heads: int, intermediate_s
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Captions -> token ids (B, 77), int64. A longer caption is cut at 77 tokens with a warning."""
     for caption in captions:
-        count = len(tokenizer(caption, truncation=False, verbose=False)["input_ids"])
-        if count > MAX_TOKENS:
+        offsets = tokenizer(caption, truncation=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
+        if len(offsets) > MAX_TOKENS:
+            lost = caption[offsets[MAX_TOKENS - 1][0] :]
+            lost = lost if len(lost) <= 300 else f"{lost[:300]}..."
             warnings.warn(
-                f"caption of {count} tokens cut to the {MAX_TOKENS} that CLIP reads: {caption[:60]!r}...; shorten it",
+                f"caption of {len(offsets)} tokens cut to the {MAX_TOKENS} that CLIP reads; lost: {lost!r}; shorten it",
                 stacklevel=2,
             )
     tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")

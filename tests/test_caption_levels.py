@@ -28,6 +28,9 @@ def colors(caption: str) -> int:
         ("a smiling man in green next to a dog", "a smiling man next to a dog"),
         ("an orange on a bench", "something on a bench"),
         ("Red", "A colorful image"),
+        ("a maroon car", "a car"),
+        ("an azure door", "a door"),
+        ("a peach sweater and a peach", "a sweater and a peach"),
         ("two dogs on a lawn", "two dogs on a lawn"),
     ],
 )
@@ -60,6 +63,9 @@ def test_levels():
         "complete",
         "partial",
     )
+    for text in ("a maroon car", "teal and lilac tulips", "a rust colored can"):
+        assert level_of(text) == "complete" and level_of(text, "partial") == "partial"
+    assert level_of("orange juice in the White House") == "scarce"
     with pytest.raises(ValueError, match="'rich'; allowed: complete, partial, scarce"):
         caption_at_level("a red cup", "rich")
     with pytest.raises(ValueError, match="names colours"):

@@ -1,6 +1,7 @@
 """Caption files of every format, what is refused, and the caption levels of training."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -94,3 +95,48 @@ def test_control_characters_are_left_out(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "a.txt").write_text("a \x1bred cup\n\x00\n", encoding="utf-8")
     assert read_captions(tmp_path) == {"a.png": ["a red cup"]}
+
+
+@pytest.mark.parametrize(
+    "text, caption",
+    [
+        ('image,caption\nx.png,"a red\ncoat"\n', "a red coat"),
+        ('image,caption\r\nx.png,"a red\r\ncoat"\r\n', "a red coat"),
+        ("image,caption\nx.png,a red\u2028coat\n", "a red coat"),
+        ("image,caption\nx.png,the red cup, the blue cup\n", "the red cup, the blue cup"),
+        ("\ufeff\ufeffimage, caption\n\ufeffx.png,a \ufeffred coat\n", "a red coat"),
+        ("id,image,caption\n1,x.png,a coat, red\n", "a coat, red"),
+    ],
+)
+def test_captions_of_csv_are_whole(tmp_path, text, caption):
+    (tmp_path / "captions.csv").write_bytes(text.encode())
+    assert read_captions(tmp_path) == {"x.png": [caption]}
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("caption,image\na coat, red,x.png\n", "line 2 has 3 cells for 2 columns; put captions with commas in quot"),
+        ('image,caption\nx.png,"a red coat\ny.png,a hat\n', "line 3: .*double the quotation marks"),
+    ],
+)
+def test_csv_that_would_lose_words(tmp_path, text, reason):
+    (tmp_path / "captions.csv").write_text(text)
+    with pytest.raises(CaptionError, match=reason):
+        read_captions(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_are_compared_composed(tmp_path, form):
+    name = unicodedata.normalize(form, "Zürich.png")
+    (tmp_path / name).write_bytes(b"")
+    for listed in ("NFC", "NFD"):
+        content = {unicodedata.normalize(listed, "Zürich.png"): "a red cafe\u0301"}
+        (tmp_path / "captions.json").write_text(json.dumps(content))
+        assert read_captions(tmp_path) == {name: ["a red café"]}
+
+
+def test_a_line_separator_in_a_sidecar_is_a_space(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "a.txt").write_text("a red\u2028coat\r\na \ufeffhat", encoding="utf-8", newline="")
+    assert read_captions(tmp_path) == {"a.png": ["a red coat", "a hat"]}

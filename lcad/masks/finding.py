@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks
+from lcad.caption_reading import not_understood
 from lcad.masks.attention import phrase_attention
 from lcad.masks.candidates import Provider, enlarge, shrink
 from lcad.masks.files import read_masks, read_spans, save_masks, save_spans
@@ -39,7 +41,7 @@ class FoundMasks:
         scores: how sure each is; empty for masks from files.
         phrases: all phrases of the caption, with a mask or without; empty for masks from files.
         attention: a map (h, w) for each of them.
-        notes: one line for each phrase without a mask.
+        notes: one line for each phrase without a mask, and for what was not understood.
     """
 
     instances: InstanceMasks
@@ -62,8 +64,12 @@ def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
         masks = read_masks(folder, path, (photo.height, photo.width), len(phrases))
         if masks is None:
             return None
-        used = [i for i, mask in enumerate(masks) if mask.any()]
-        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]))
+        used = [i for i, mask in enumerate(masks) if mask.any() and any(phrases[i].tokens)]
+        lost = [
+            phrase.text for phrase, mask in zip(phrases, masks, strict=True) if mask.any() and not any(phrase.tokens)
+        ]
+        notes = [f"the mask of {text!r} is not used: CLIP does not read that far" for text in lost]
+        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]), notes=notes)
 
     return find
 
@@ -73,7 +79,6 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> Mask
 
     Kept are phrases and masks, in a folder for each photo and caption; those of no object are found again.
     """
-
     read = finder_of_files(folder, tokenizer)
 
     def kept(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
@@ -98,10 +103,10 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> Mask
 def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it; masks are of their size."""
 
-    def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
-        phrases = find_phrases(caption, pipeline.tokenizer)
+    def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
+        phrases, unclear = find_phrases(caption, pipeline.tokenizer), not_understood(caption)
         if not phrases:
-            return None
+            return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)), notes=unclear)
         small = shrink(photo, LONG_SIDE)
         regions = provider(small, [phrase.object for phrase in phrases])
         attention = phrase_attention(pipeline, small, caption, phrases)
@@ -118,7 +123,8 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
                 f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
                 for phrase, match in zip(phrases, matches, strict=True)
                 if match.region is None
-            ],
+            ]
+            + unclear,
         )
 
     return find
