@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from PIL import Image
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from lcad.captions import SCARCE_CAPTION, mirror_words
 from lcad.config import AnyStageConfig, load_config
@@ -46,7 +47,7 @@ def root(tmp_path_factory) -> Path:
         small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
         small.resize((48, 40), Image.Resampling.BICUBIC).save(root / "labelled" / "images" / f"p{i}.png")
         labels = np.kron(rng.integers(0, 40, (5, 6)), np.ones((8, 8))).astype(np.uint8)
-        labels[:, :20], labels[:, 30:] = 1, 2
+        labels[:, :20], labels[:, 30:], labels[:8, 20:30] = 1, 2, 3
         Image.fromarray(labels).save(root / "labels" / f"p{i}.png")
     shutil.copy(root / "labelled" / "images" / "p0.png", root / "plain" / "images" / "again.png")
     for i in range(4):
@@ -54,7 +55,7 @@ def root(tmp_path_factory) -> Path:
     (root / "labelled" / "captions.json").write_text(
         json.dumps({"p0.png": ["the red lawn on the left, the left lawn, a blue sky", "two grey lawns"]})
     )
-    names = "1 sky\n2 lawn, left lawn\n" + "".join(f"{i} thing {i}\n" for i in range(3, 40))
+    names = "1 sky\n2 lawn\n3 left lawn\n" + "".join(f"{i} thing {i}\n" for i in range(4, 40))
     (root / "classes.txt").write_text(names)
     list(write_scenes(root / "scenes", 8, 5, 32, None, ["complete_plain", "complete", "scarce"]))
     labelled = {"label_maps": str(root / "labels"), "label_names": str(root / "classes.txt")}
@@ -140,6 +141,13 @@ def test_phrases_have_the_masks_of_the_folders(root, folder, tiny_pipeline, mirr
     assert with_masks > 20 and differing > 20
 
 
+def test_the_phrases_of_a_mirrored_caption_are_its_own(folder):
+    packed = open_packed(folder)
+    row = packed.captions(0)[0]
+    plain, mirrored = (dense_phrases(packed, flag)[0][row] for flag in (False, True))
+    assert "the left lawn" in packed.caption(row) and (plain != mirrored).any(), "a label is called that"
+
+
 def test_of_many_labels_the_largest_are_kept():
     masks = {label: np.zeros((20, 20), bool) for label in range(100, 120)}
     for n, label in enumerate(masks):
@@ -200,20 +208,24 @@ def test_shards_may_lie_anywhere(folder, copied, tmp_path):
         open_packed([copied, tmp_path / "other"])
 
 
+def shard_alone(folder: Path, data: bytes) -> Path:
+    """A pack of this one shard, with a hash that fits."""
+    (folder / "shard.safetensors").write_bytes(data)
+    record = {"name": "shard.safetensors", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    index = json.loads((folder / "packed.json").read_text()) | {"shards": [record]}
+    (folder / "packed.json").write_text(json.dumps(index))
+    return folder
+
+
 def rewritten(folder: Path, change) -> Path:
-    """A pack in which `change` has been done to the arrays, with hashes that fit."""
+    """A pack in which `change` has been done to the arrays."""
     arrays: dict[str, list[np.ndarray]] = {}
     for shard in sorted(folder.glob("shard_*")):
         for name, values in load_file(shard).items():
             arrays.setdefault(name, []).append(values)
         shard.unlink()
     whole = {name: np.concatenate(parts) for name, parts in arrays.items()}
-    save_file(change(whole) or whole, folder / "shard.safetensors")
-    data = (folder / "shard.safetensors").read_bytes()
-    record = {"name": "shard.safetensors", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    index = json.loads((folder / "packed.json").read_text()) | {"shards": [record]}
-    (folder / "packed.json").write_text(json.dumps(index))
-    return folder
+    return shard_alone(folder, save(change(whole) or whole))
 
 
 def put(name: str, place, value):
@@ -241,6 +253,13 @@ HOSTILE += [lambda arrays: arrays | {"photo_files": np.array(3, np.int32)}]
 def test_hostile_arrays_are_refused(copied, number):
     with pytest.raises(PackError, match="not a pack that can be used"):
         open_packed(rewritten(copied, HOSTILE[number]))
+
+
+def test_shards_that_are_no_arrays_are_refused(copied):
+    foreign = safetensors.torch.save({"photo_bytes": torch.zeros(3, dtype=torch.bfloat16)})
+    for data in (foreign, foreign[:-1], foreign[:9], b"", b"\xff" * 100):
+        with pytest.raises(PackError, match="not a pack that can be used"):
+            open_packed(shard_alone(copied, data))
 
 
 def test_rewriting_alone_does_no_harm(copied, folder):

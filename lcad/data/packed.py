@@ -205,7 +205,7 @@ def open_packed(folders: Path | list[Path]) -> Packed:
     try:
         arrays = _read_shards([places[record.name] for record in content["shards"]])
         _check(arrays, len(content["repeats"]))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type that numpy does not have
         raise PackError(f"{index}: not a pack that can be used ({error}); pack the photos again") from error
     return Packed(arrays, content["repeats"], {record.name: places[record.name] for record in content["files"]})
 

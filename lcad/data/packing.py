@@ -31,7 +31,6 @@ from ldm.text_encoder import MAX_TOKENS
 SHARD_SIZE = 50_000_000  # bytes
 HEADER = 8192  # bytes of a shard that are kept for its list of arrays
 SHARD = "shard_{:04d}.safetensors"
-SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Item:
 
     Attributes:
         source: the number of its source. split: index in `SPLITS`.
-        finder: where its masks come from.
+        finder: where its masks come from; None: it has none.
     """
 
     path: Path
@@ -57,7 +56,7 @@ class PackedItem:
     Attributes:
         data: its file.
         label_map: PNG, empty without masks.
-        phrases: for each caption, as it is and then mirrored, rows of (spans, set of labels), see `Packed`.
+        phrases: for each caption, as it is and then mirrored, rows of `phrase_spans` and `phrase_labels`.
     """
 
     data: bytes
@@ -93,10 +92,11 @@ def pack(
     if (output / INDEX).exists():
         raise FileExistsError(f"{output}: holds a pack already; choose another folder or delete it")
     for name, path in (include or {}).items():
-        if not is_plain_name(name) or name == INDEX or name.endswith(SUFFIX) and name.startswith("shard_"):
+        if not is_plain_name(name) or name == INDEX or name.startswith("shard_"):
             raise ValueError(f"cannot include a file as {name!r}; give it a plain name of its own")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file to include")
+    writer = ShardWriter(output, shard_size)
     sources = open_sources(config, tokenizer)
     items = [
         Item(path, number, split, source.captions.get(path, []), source.instances.get(path))
@@ -104,7 +104,6 @@ def pack(
         for split, part in enumerate(SPLITS)
         for path in source.parts[part]
     ]
-    writer = ShardWriter(output, shard_size)
     loader = DataLoader(_Items(items), batch_size=None, num_workers=processes, collate_fn=lambda item: item)
     _write_items(writer, items, progress(loader), tokenizer)
     shards = writer.finish()
