@@ -165,6 +165,11 @@ class LatentStageConfig(StageConfig):
     latent: LatentConfig = field(default_factory=LatentConfig)
 
 
+@dataclass
+class AnyStageConfig(PixelStageConfig, LatentStageConfig):
+    """A config of either stage, for its data alone."""
+
+
 def load_config(schema: type[StageConfig], path: str | Path, overrides: list[str] = ()) -> Any:
     """Read a YAML config and `key=value` overrides into `schema`.
 

@@ -119,8 +119,8 @@ class Crop:
     resized: tuple[int, int]
     box: tuple[int, int, int, int]
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        return image.resize(self.resized, Image.Resampling.LANCZOS, reducing_gap=2.0).crop(self.box)
+    def __call__(self, image: Image.Image, resampling: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+        return image.resize(self.resized, resampling, reducing_gap=2.0).crop(self.box)
 
 
 def choose_crop(photo: tuple[int, int], size: int, rng: np.random.Generator | None = None, zoom: float = 1.0) -> Crop:

@@ -3,8 +3,9 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +30,25 @@ SPLITS = ("train", "val", "test")
 Captions = dict[Path, list[str]]
 
 
-def open_photos(
-    config: DataConfig, size: int, seed: int, tokenizer: CLIPTokenizer | None = None
-) -> dict[str, PhotoDataset]:
-    """The training and validation photos a config names: {"train": ..., "val": ...}.
+@dataclass(frozen=True)
+class Source:
+    """The photos of one folder, with what is known of them.
 
-    With a tokenizer, which finds the phrases, photos bring the masks of `data.masks` or their label maps.
-    The validation photos of several folders alternate, so that the first few are of all of them.
-
-    Raises:
-        FileNotFoundError: no such folder, or no images in it.
-        CaptionError, ValueError: a caption, splits or label file that cannot be used.
+    Attributes:
+        parts: "train" and "val" -> photos.
+        repeat: how often each training photo comes in an epoch.
+        instances: where the masks of some photos come from.
     """
-    captions: Captions = {}
-    training: list[Path] = []
-    validation: list[list[Path]] = []
-    instances: dict[Path, InstanceFinder] = {}
+
+    parts: dict[str, list[Path]]
+    repeat: int
+    captions: Captions
+    instances: dict[Path, InstanceFinder]
+
+
+def open_sources(config: DataConfig, tokenizer: CLIPTokenizer | None = None) -> list[Source]:
+    """The folders a config names; errors as those of `open_photos`."""
+    sources = []
     for source in (config, *config.more):
         photos = list_images(image_folder(Path(source.folder)))
         parts = _split(photos, source.splits, config.validation)
@@ -52,19 +56,44 @@ def open_photos(
             parts["train"] = parts["train"][: source.max_photos]
         if not parts["train"]:
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
-        captions |= source_captions(source, photos, parts["train"] + parts["val"])
+        used = parts["train"] + parts["val"]
+        captions = source_captions(source, photos, used)
         if source.repeat < 1:
             raise ValueError(f"data.repeat: got {source.repeat}; it must be 1 or more")
-        training += parts["train"] * source.repeat
-        if tokenizer is not None:
-            instances |= _instance_finders(source, parts["train"] + parts["val"], tokenizer)
-        validation.append(parts["val"])
-    mixed = [photo for photo in chain.from_iterable(zip_longest(*validation)) if photo is not None]
+        finders = {} if tokenizer is None else _instance_finders(source, used, tokenizer)
+        sources.append(Source(parts, source.repeat, captions, finders))
+    return sources
+
+
+def open_photos(
+    config: DataConfig, size: int, seed: int, tokenizer: CLIPTokenizer | None = None
+) -> dict[str, PhotoDataset]:
+    """The training and validation photos a config names: {"train": ..., "val": ...}.
+
+    With a tokenizer, which finds the phrases, photos bring the masks of `data.masks` or their label maps.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        CaptionError, ValueError: a caption, splits or label file that cannot be used.
+    """
+    captions: Captions = {}
+    instances: dict[Path, InstanceFinder] = {}
+    sources = open_sources(config, tokenizer)
+    for source in sources:
+        captions |= source.captions
+        instances |= source.instances
+    training = [photo for source in sources for photo in source.parts["train"] * source.repeat]
+    mixed = alternate([source.parts["val"] for source in sources])
     drawn = CaptionSampler(config.scarce, config.drop)
     return {
         "train": PhotoDataset(training, captions, size, drawn, config.crop, config.zoom, config.flip, seed, instances),
         "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed, instances=instances),
     }
+
+
+def alternate(lists: list[list]) -> list:
+    """The first of each list, then the second of each, ...: the first few are of all of them."""
+    return [one for row in zip_longest(*lists) for one in row if one is not None]
 
 
 def _instance_finders(source: SourceConfig, photos: list[Path], tokenizer: CLIPTokenizer) -> dict[Path, InstanceFinder]:
