@@ -56,6 +56,16 @@ class ModelConfig:
 
 
 @dataclass
+class LabelsConfig:
+    """Label maps of some photos of a folder, for captions and masks."""
+
+    maps: str = MISSING  # folder of <photo's stem>.png with class ids
+    names: str = MISSING  # file of lines "<id> <name>, <other names>", of what captions name
+    mask_names: str | None = None  # the same, of what has masks where captions name it; None: as `names`
+    confirmed: bool = False  # captions name only what the photo's own captions do, for maps that are often wrong
+
+
+@dataclass
 class SourceConfig:
     """One folder of captioned photos."""
 
@@ -65,6 +75,7 @@ class SourceConfig:
     caption_sources: list[str] = field(default_factory=lambda: ["file"])
     label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
     label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
+    labels: list[LabelsConfig] = field(default_factory=list)  # label maps again, where one folder is not enough
     masks: str | None = None  # folder of mask files, see lcad.masks.files, for latent.refined and grounding
     splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
     max_photos: int | None = None  # use only the first so many training photos

@@ -140,8 +140,10 @@ def test_sources_of_a_config_add_up(labelled_folder):
     photos = open_photos(config_of(folder, ["file", "dominant_colors", "label_maps"]), 32, 0)["train"]
     first, second = (photos.captions[folder / "images" / name] for name in ("p0.png", "p1.png"))
     assert {"a meadow", "a photo with green and blue", "the blue sky, the green grass"} <= set(first)
+    colored = open_photos(config_of(folder, ["subject_colors"]), 32, 0)["train"].captions
+    assert list(colored.values()) == [["a meadow with green and blue"], [], [], []]
     assert "a meadow" not in second and "blue at the top, green at the bottom" in second
-    with pytest.raises(ValueError, match="got 'magic'; allowed: file, dominant_colors, label_maps"):
+    with pytest.raises(ValueError, match="got 'magic'; allowed: file, dominant_colors, subject_colors"):
         open_photos(config_of(folder, ["magic"]), 32, 0)
     with pytest.raises(ValueError, match="label maps need data.label_maps"):
         open_photos(config_of(folder, ["label_maps"], label_names=None), 32, 0)

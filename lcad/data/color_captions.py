@@ -63,8 +63,10 @@ def subject_color_captions(rgb: np.ndarray, captions: list[str]) -> list[str]:
     words = _frequent(clear_words(_cells(rgb)), SUBJECT_SHARE)[:2]
     if not words:
         return []
-    subjects = [caption.split(",")[0].strip() for caption in captions if not re.search(COLOR_PATTERN, caption.lower())]
-    return [f"{subject} with {' and '.join(words)}" for subject in subjects if 0 < len(subject.split()) <= SUBJECT_WORDS]
+    plain = [caption for caption in captions if not re.search(COLOR_PATTERN, caption, re.IGNORECASE)]
+    subjects = [caption.split(",")[0].strip() for caption in plain]
+    short = [subject for subject in subjects if 0 < len(subject.split()) <= SUBJECT_WORDS]
+    return [f"{subject} with {' and '.join(words)}" for subject in short]
 
 
 def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[str]]) -> list[list[str]]:
@@ -109,6 +111,16 @@ def label_sentences(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list
         for one, other in pairwise(named):
             captions += [f"{one} with {other}", f"{other} behind {one}", f"{one} next to {other}"]
     return list(dict.fromkeys(captions))
+
+
+def confirmed_classes(classes: dict[int, list[str]], captions: list[str]) -> dict[int, list[str]]:
+    """The classes that captions call by one of their names, in one or many ("dogs")."""
+    text = "\n".join(captions)
+
+    def called(name: str) -> bool:
+        return re.search(rf"\b{re.escape(name)}(s|es)?\b", text, re.IGNORECASE) is not None
+
+    return {label: names for label, names in classes.items() if any(map(called, names))}
 
 
 def _by_turns(phrases: list[list[str]]) -> list[list[str]]:
