@@ -42,6 +42,7 @@ class TextConfig:
     layers: int = 12
     heads: int = 12
     intermediate_size: int = 3072
+    token_vectors: str | None = None  # file of vectors that new token embeddings start from; None: random
 
 
 @dataclass
@@ -85,6 +86,7 @@ class SourceConfig:
 @dataclass
 class DataConfig(SourceConfig):
     more: list[SourceConfig] = field(default_factory=list)  # further folders, mixed with the first
+    left_out_words: list[str] = field(default_factory=list)  # training goes without captions that have one of them
     validation: int = 64  # photos of each folder for validation
     crop: str = "random"  # random (see zoom) | center
     zoom: float = 1.125  # random crops: the most that a photo is enlarged before it is cut
@@ -140,7 +142,7 @@ class PixelConfig:
 class LatentConfig:
     """Stage 2, Eq. 6."""
 
-    # name patterns of what is trained, see lcad.latent_stage.TRAINABLE
+    # name patterns of what is trained over unet.* and text_encoder.*; those that begin with ! take away
     trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`

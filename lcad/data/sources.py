@@ -24,6 +24,7 @@ from lcad.data.color_captions import (
 )
 from lcad.data.instances import InstanceFinder, instances_of_files, instances_of_label_maps
 from lcad.data.photos import PhotoDataset
+from lcad.data.synonyms import names_any
 from ldm.images import ImageError, image_folder, list_images, read_image
 
 SPLITS = ("train", "val", "test")
@@ -55,6 +56,8 @@ def open_photos(
         if not parts["train"]:
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         captions |= source_captions(source, photos, parts["train"] + parts["val"])
+        for photo in parts["train"]:
+            captions[photo] = [text for text in captions[photo] if not names_any(text, config.left_out_words)]
         if source.repeat < 1:
             raise ValueError(f"data.repeat: got {source.repeat}; it must be 1 or more")
         training += parts["train"] * source.repeat
