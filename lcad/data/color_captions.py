@@ -14,6 +14,7 @@ from PIL import Image
 from lcad.color import rgb_to_lab
 from lcad.color_names import COLOR_PATTERN, COLOR_WORDS, name_colors
 from lcad.data.object_colors import clear_words, object_color
+from lcad.data.synonyms import names_any
 from ldm.images import read_image, to_tensor
 
 GRID = 24  # a photo is looked at as GRID x GRID cells
@@ -115,12 +116,7 @@ def label_sentences(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list
 
 def confirmed_classes(classes: dict[int, list[str]], captions: list[str]) -> dict[int, list[str]]:
     """The classes that captions call by one of their names, in one or many ("dogs")."""
-    text = "\n".join(captions)
-
-    def called(name: str) -> bool:
-        return re.search(rf"\b{re.escape(name)}(s|es)?\b", text, re.IGNORECASE) is not None
-
-    return {label: names for label, names in classes.items() if any(map(called, names))}
+    return {label: names for label, names in classes.items() if any(names_any(text, names) for text in captions)}
 
 
 def _by_turns(phrases: list[list[str]]) -> list[list[str]]:
