@@ -4,23 +4,27 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
 
 from lcad.color import HINT_SCALES
-from lcad.config import ModelConfig
+from lcad.config import ModelConfig, TextConfig
 from lcad.extended_conv import ExtendedUNet
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import build_autoencoder, latent_stride
+from ldm.checkpoint import load_state_dict
 from ldm.schedulers import build_scheduler
-from ldm.text_encoder import build_text_encoder, build_tokenizer
+from ldm.text_encoder import build_text_encoder, build_tokenizer, start_token_embeddings
 from ldm.unet import unet_config
+
+TOKEN_VECTORS = "token_vectors"  # the tensor's name in a file of model.text.token_vectors: (49408, V)
 
 
 def build_pipeline(model: ModelConfig, seed: int = 0) -> LCADPipeline:
     """A pipeline with random weights in the architecture of `model`; additions at zero.
 
     Raises:
-        ValueError: sizes that do not fit together.
+        ValueError: sizes that do not fit together. CheckpointError: `model.text.token_vectors` cannot be read.
     """
     if model.hint_scale not in HINT_SCALES:
         raise ValueError(f"model.hint_scale: got {model.hint_scale!r}; allowed: {', '.join(HINT_SCALES)}")
@@ -39,14 +43,22 @@ def build_pipeline(model: ModelConfig, seed: int = 0) -> LCADPipeline:
             vae=vae,
             unet=_build_unet(model, vae),
             luminance_encoder=LuminanceEncoder.from_autoencoder(vae),
-            text_encoder=build_text_encoder(
-                model.text.hidden_size, model.text.layers, model.text.heads, model.text.intermediate_size
-            ),
+            text_encoder=_build_text_encoder(model.text, seed),
             tokenizer=build_tokenizer(),
             scheduler=build_scheduler("ddim"),
             hint_scale=model.hint_scale,
             image_size=model.image_size,
         )
+
+
+def _build_text_encoder(text: TextConfig, seed: int) -> CLIPTextModel:
+    encoder = build_text_encoder(text.hidden_size, text.layers, text.heads, text.intermediate_size)
+    if text.token_vectors is not None:
+        tensors = load_state_dict(text.token_vectors)
+        if TOKEN_VECTORS not in tensors:
+            raise ValueError(f"model.text.token_vectors: {text.token_vectors}: holds no tensor {TOKEN_VECTORS}")
+        start_token_embeddings(encoder, tensors[TOKEN_VECTORS], seed)
+    return encoder
 
 
 def _build_unet(model: ModelConfig, vae: AutoencoderKL) -> ExtendedUNet:

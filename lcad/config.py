@@ -42,6 +42,7 @@ class TextConfig:
     layers: int = 12
     heads: int = 12
     intermediate_size: int = 3072
+    token_vectors: str | None = None  # file of vectors that new token embeddings start from; None: random
 
 
 @dataclass
@@ -56,6 +57,16 @@ class ModelConfig:
 
 
 @dataclass
+class LabelsConfig:
+    """Label maps of some photos of a folder, for captions and masks."""
+
+    maps: str = MISSING  # folder of <photo's stem>.png with class ids
+    names: str = MISSING  # file of lines "<id> <name>, <other names>", of what captions name
+    mask_names: str | None = None  # the same, of what has masks where captions name it; None: as `names`
+    confirmed: bool = False  # captions name only what the photo's own captions do, for maps that are often wrong
+
+
+@dataclass
 class SourceConfig:
     """One folder of captioned photos."""
 
@@ -65,6 +76,7 @@ class SourceConfig:
     caption_sources: list[str] = field(default_factory=lambda: ["file"])
     label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
     label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
+    labels: list[LabelsConfig] = field(default_factory=list)  # label maps again, where one folder is not enough
     masks: str | None = None  # folder of mask files, see lcad.masks.files, for latent.refined and grounding
     splits: str | None = None  # JSON, name -> train | val | test; None: the last `validation` of the photos
     max_photos: int | None = None  # use only the first so many training photos
@@ -74,6 +86,7 @@ class SourceConfig:
 @dataclass
 class DataConfig(SourceConfig):
     more: list[SourceConfig] = field(default_factory=list)  # further folders, mixed with the first
+    left_out_words: list[str] = field(default_factory=list)  # training goes without captions that have one of them
     validation: int = 64  # photos of each folder for validation
     crop: str = "random"  # random (see zoom) | center
     zoom: float = 1.125  # random crops: the most that a photo is enlarged before it is cut
@@ -129,7 +142,7 @@ class PixelConfig:
 class LatentConfig:
     """Stage 2, Eq. 6."""
 
-    # name patterns of what is trained, see lcad.latent_stage.TRAINABLE
+    # name patterns of what is trained over unet.* and text_encoder.*; those that begin with ! take away
     trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`

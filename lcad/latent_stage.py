@@ -80,14 +80,16 @@ class LatentStage(pl.LightningModule):
         return {f"{part}.{name}": value for part in PARTS for name, value in getattr(self, part).named_parameters()}
 
     def _choose_trained(self, patterns: list[str]) -> None:
+        """Trains what one of the patterns matches and none that begins with "!"."""
         named = self._named()
         for pattern in patterns:
-            if not fnmatch.filter(named, pattern):
+            if not fnmatch.filter(named, pattern.removeprefix("!")):
                 raise ValueError(
                     f"latent.trainable: {pattern!r} matches no parameter; names look like {next(iter(named))}"
                 )
         for name, parameter in named.items():
-            parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+            matching = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern.removeprefix("!"))]
+            parameter.requires_grad_(bool(matching) and not any(pattern.startswith("!") for pattern in matching))
         self.text_trained = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
 
     @torch.no_grad()

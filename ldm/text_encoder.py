@@ -53,6 +53,27 @@ def build_text_encoder(hidden_size: int, layers: int, heads: int, intermediate_s
     )
 
 
+@torch.no_grad()
+def start_token_embeddings(text_encoder: CLIPTextModel, vectors: Tensor, seed: int = 0) -> None:
+    """Token embeddings from vectors (tokens, V), one for each token id, whose components come in order of importance.
+
+    A smaller encoder gets the first components, a larger one all of them, turned by a random orthogonal map. They are
+    scaled to the deviation the embeddings had, which at random is that of the position embeddings (0.02).
+
+    Raises:
+        ValueError: not one vector for each token.
+    """
+    weight = text_encoder.get_input_embeddings().weight  # (tokens, D)
+    if vectors.dim() != 2 or len(vectors) != len(weight):
+        raise ValueError(f"token vectors: got shape {tuple(vectors.shape)}; expected one row for each of {len(weight)}")
+    vectors, size = vectors.float(), weight.shape[1]
+    if size > vectors.shape[1]:
+        random = torch.randn(size, vectors.shape[1], generator=torch.Generator().manual_seed(seed))
+        vectors = vectors @ torch.linalg.qr(random).Q.T  # (tokens, D)
+    vectors = vectors[:, :size]
+    weight.copy_(vectors * (weight.std() / vectors.std()))
+
+
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Captions -> token ids (B, 77), int64. A longer caption is cut at 77 tokens with a warning."""
     for caption in captions:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.config import DataConfig, LatentConfig, TrainerConfig
+from lcad.config import DataConfig, LabelsConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
 from lcad.data.instances import instances_of_label_maps
 from lcad.data.module import ResumableSampler
@@ -204,6 +204,8 @@ def test_label_maps_are_masks_of_the_captions_made_of_them(photo_folder, tiny_pi
         labels = np.zeros((40, 48), np.uint8)
         labels[:, :24], labels[:, 24:] = 1, 2
         Image.fromarray(labels).save(photo_folder / "labels" / f"p{i}.png")
+        two_colors = np.where(labels[..., None] == 1, (40, 90, 220), (40, 140, 50)).astype(np.uint8)
+        Image.fromarray(two_colors).save(photo_folder / "images" / f"p{i}.png")
     (photo_folder / "classes.txt").write_text("1 sky\n2 lawn")
     options = {"label_maps": str(photo_folder / "labels"), "label_names": str(photo_folder / "classes.txt")}
     config = DataConfig(
@@ -222,3 +224,28 @@ def test_label_maps_are_masks_of_the_captions_made_of_them(photo_folder, tiny_pi
             assert mask[:, :14].min() == left and mask[:, 18:].min() == (not left)
     assert seen == {(True, 1), (False, 1), (True, 2), (False, 2)}
     assert open_photos(config, 32, 0)["train"][0]["instances"] is None, "without a tokenizer no masks"
+
+
+def test_names_for_masks_alone(photo_folder, tiny_pipeline):
+    """A man has masks where a file's caption names him, and no colour; a photo's first label set has its masks."""
+    captions = {"p0.png": ["a tall blue man"], "p1.png": ["a red man"], "p2.png": ["two dogs"]}
+    (photo_folder / "captions.json").write_text(json.dumps(captions))
+    for name, stems in (("voc", ["p0", "p2", "p3"]), ("ade", ["p0", "p1"])):
+        (photo_folder / name).mkdir()
+        for stem in stems:
+            Image.fromarray(np.full((40, 48), 1 + (stem > "p1"), np.uint8)).save(photo_folder / name / f"{stem}.png")
+            Image.new("RGB", (48, 40), (40, 90, 220)).save(photo_folder / "images" / f"{stem}.png")
+    (photo_folder / "things.txt").write_text("2 dog")
+    (photo_folder / "all.txt").write_text("1 man\n2 dog")
+    (photo_folder / "ade.txt").write_text("1 wall")
+    voc = LabelsConfig(str(photo_folder / "voc"), str(photo_folder / "things.txt"), str(photo_folder / "all.txt"), True)
+    ade = LabelsConfig(str(photo_folder / "ade"), str(photo_folder / "ade.txt"))
+    sources = ["file", "label_maps"]
+    config = DataConfig(str(photo_folder), caption_sources=sources, labels=[voc, ade], drop=0, scarce=0, validation=0)
+    photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
+    found = [photos.captions[photo] for photo in photos.photos[:4]]
+    assert found[0] == ["a tall blue man", "the blue wall"] and found[1] == ["a red man", "the blue wall"]
+    assert found[2] == ["two dogs", "the blue dog"] and found[3] == [], "no caption says that there is a dog"
+    photos.captions[photos.photos[0]] = photos.captions[photos.photos[1]] = ["a red man"]
+    first, second = photos[0]["instances"], photos[1]["instances"]
+    assert [phrase.text for phrase in first.phrases] == ["red man"] and first.masks.min() == 1 and second is None

@@ -75,6 +75,8 @@ def test_script_with_label_maps(photo_folder, tiny_checkpoint, tmp_path, capsys)
     labels[:, 24:] = 2
     for i in (0, 6, 7):  # "the red cup 6, the blue cup", and no caption
         Image.fromarray(labels).save(tmp_path / "labels" / f"p{i}.png")
+    two_colors = np.where(labels[..., None] == 1, (40, 90, 220), (40, 140, 50)).astype(np.uint8)
+    Image.fromarray(two_colors).save(photo_folder / "images" / "p7.png")
     (tmp_path / "names.txt").write_text("1 sofa, cup\n2 lawn\n")
     given = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--instances", str(tmp_path / "labels")]
     given += ["--label-names", str(tmp_path / "names.txt"), "--output", str(tmp_path / "rows.csv"), "--device", "cpu"]

@@ -22,7 +22,8 @@ def test_swapped_words_reach_the_model():
     asked = []
 
     class Listening:
-        def __call__(self, image, caption, **_):
+        def __call__(self, image, caption, masks, **_):
+            assert masks == "auto"
             asked.append(caption)
             return SimpleNamespace(images=[image])
 

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 
 from lcad.color import rgb_to_lab
-from lcad.color_names import COLOR_WORDS, name_color, name_colors
+from lcad.color_names import COLOR_PATTERN, COLOR_WORDS, name_colors
+from lcad.data.object_colors import clear_words, object_color
+from lcad.data.synonyms import names_any
 from ldm.images import read_image, to_tensor
 
 GRID = 24  # a photo is looked at as GRID x GRID cells
@@ -20,6 +22,9 @@ SHARE = 0.12  # of a photo's cells that a colour must have to be named
 MAX_COLORS = 3
 LABEL_SHARE = 0.02  # of a photo's pixels that a labelled region must have to be named
 MAX_LABELS = 4
+PEOPLE = {"person", "people", "man", "woman", "boy", "girl", "child"}
+SUBJECT_SHARE = 0.2  # of a photo's cells that a colour must clearly have to be named of its subject
+SUBJECT_WORDS = 4  # the most that a class phrase has
 CHROMATIC = tuple(word for word in COLOR_WORDS if word != "grey")
 
 
@@ -50,8 +55,25 @@ def dominant_color_captions(rgb: np.ndarray) -> list[str]:
     return captions
 
 
+def subject_color_captions(rgb: np.ndarray, captions: list[str]) -> list[str]:
+    """Captions such as "a church with blue and green", of the captions that are class phrases ("a church").
+
+    Of several names ("a tench, a fish") it is the first. The colours are at most two, clear ones and no neutrals;
+    captions that name a colour themselves, or are sentences, are passed over.
+    """
+    words = _frequent(clear_words(_cells(rgb)), SUBJECT_SHARE)[:2]
+    if not words:
+        return []
+    plain = [caption for caption in captions if not re.search(COLOR_PATTERN, caption, re.IGNORECASE)]
+    subjects = [caption.split(",")[0].strip() for caption in plain]
+    short = [subject for subject in subjects if 0 < len(subject.split()) <= SUBJECT_WORDS]
+    return [f"{subject} with {' and '.join(words)}" for subject in short]
+
+
 def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[str]]) -> list[list[str]]:
-    """Of each large region, largest first, at most `MAX_LABELS`: phrases such as "brown sofa", one for each name.
+    """Of each large region of a clear colour, largest first, at most `MAX_LABELS`: phrases such as "brown sofa".
+
+    There is one for each name of the region's class. People have no colour: it would be that of clothes and skin.
 
     Args:
         labels: class ids, of the photo's size; ids that are not in `classes` are passed over.
@@ -61,8 +83,9 @@ def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[s
     ids, counts = np.unique(labels, return_counts=True)
     for label, count in sorted(zip(ids.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]):
         if label in classes and count >= LABEL_SHARE * labels.size and len(phrases) < MAX_LABELS:
-            color = name_color(lab[labels == label].mean(0))
-            phrases.append([f"{color} {name}" for name in classes[label]])
+            color = None if PEOPLE & set(classes[label]) else object_color(lab, labels == label)
+            if color is not None:
+                phrases.append([f"{color} {name}" for name in classes[label]])
     return phrases
 
 
@@ -89,6 +112,11 @@ def label_sentences(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list
         for one, other in pairwise(named):
             captions += [f"{one} with {other}", f"{other} behind {one}", f"{one} next to {other}"]
     return list(dict.fromkeys(captions))
+
+
+def confirmed_classes(classes: dict[int, list[str]], captions: list[str]) -> dict[int, list[str]]:
+    """The classes that captions call by one of their names, in one or many ("dogs")."""
+    return {label: names for label, names in classes.items() if any(names_any(text, names) for text in captions)}
 
 
 def _by_turns(phrases: list[list[str]]) -> list[list[str]]:
@@ -150,7 +178,7 @@ def _cells(rgb: np.ndarray) -> np.ndarray:
     return rgb_to_lab(to_tensor(small)).movedim(0, -1).numpy()
 
 
-def _frequent(names: np.ndarray) -> list[str]:
+def _frequent(names: np.ndarray, share: float = SHARE) -> list[str]:
     words, counts = np.unique(names, return_counts=True)
     found = [(count, word) for word, count in zip(words.tolist(), counts.tolist(), strict=True) if word in CHROMATIC]
-    return [word for count, word in sorted(found, reverse=True) if count >= SHARE * names.size][:MAX_COLORS]
+    return [word for count, word in sorted(found, reverse=True) if count >= share * names.size][:MAX_COLORS]

@@ -88,9 +88,9 @@ def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder
 def instances_of_label_maps(
     maps: dict[str, Path], classes: dict[int, list[str]], tokenizer: CLIPTokenizer
 ) -> InstanceFinder:
-    """Label maps (stem of each photo -> file): a phrase has the regions whose name it ends with, in one or many.
+    """Label maps (stem of each photo -> file): a phrase has the regions whose name its object ends with.
 
-    Of several names it ends with ("swivel chair", "chair") the longest counts.
+    Of several names ("swivel chair", "chair") the longest counts.
     """
 
     def open_map(photo: Path, _size: tuple[int, int]) -> tuple[Sequence[int], Callable[[], dict[int, Tensor]]]:
@@ -101,7 +101,8 @@ def instances_of_label_maps(
     def match(caption: str, labels: Sequence[int]) -> list[LabelledPhrase]:
         named, found = [(name, label) for label in labels for name in classes[label]], []
         for phrase in find_phrases(caption, tokenizer) if named else []:
-            fitting = [(len(name), label) for name, label in named if _ends_with(phrase.text, name)]
+            text = caption[phrase.characters[0] : phrase.object_span[1]]  # of "the dog is brown" without the colour
+            fitting = [(len(name), label) for name, label in named if _ends_with(text, name)]
             if fitting:
                 chosen = tuple(label for length, label in fitting if length == max(fitting)[0])
                 found.append(LabelledPhrase(phrase, phrase, chosen))

@@ -13,16 +13,19 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from lcad.captions import CaptionSampler, read_captions
-from lcad.config import DataConfig, SourceConfig
+from lcad.config import DataConfig, LabelsConfig, SourceConfig
 from lcad.data.color_captions import (
+    confirmed_classes,
     dominant_color_captions,
     label_map_captions,
     label_sentences,
     read_classes,
     read_label_map,
+    subject_color_captions,
 )
 from lcad.data.instances import InstanceFinder, instances_of_files, instances_of_label_maps
 from lcad.data.photos import PhotoDataset
+from lcad.data.synonyms import names_any
 from ldm.images import ImageError, image_folder, list_images, read_image
 
 SPLITS = ("train", "val", "test")
@@ -58,6 +61,8 @@ def open_sources(config: DataConfig, tokenizer: CLIPTokenizer | None = None) -> 
             raise ValueError(f"{source.folder}: no photo is left for training; see data.splits and data.validation")
         used = parts["train"] + parts["val"]
         captions = source_captions(source, photos, used)
+        for photo in parts["train"]:
+            captions[photo] = [text for text in captions[photo] if not names_any(text, config.left_out_words)]
         if source.repeat < 1:
             raise ValueError(f"data.repeat: got {source.repeat}; it must be 1 or more")
         finders = {} if tokenizer is None else _instance_finders(source, used, tokenizer)
@@ -102,11 +107,12 @@ def _instance_finders(source: SourceConfig, photos: list[Path], tokenizer: CLIPT
         if not Path(source.masks).is_dir():
             raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
         return dict.fromkeys(photos, instances_of_files(Path(source.masks), tokenizer))
-    if LABEL_CAPTIONS.keys() & source.caption_sources:
-        maps, classes = _label_maps(source)
+    finders = {}
+    for labels in reversed(_label_sets(source)):  # of a photo's maps the first counts
+        maps, classes = _map_files(labels), read_classes(Path(labels.mask_names or labels.names))
         labelled = [photo for photo in photos if photo.stem in maps]
-        return dict.fromkeys(labelled, instances_of_label_maps(maps, classes, tokenizer))
-    return {}
+        finders |= dict.fromkeys(labelled, instances_of_label_maps(maps, classes, tokenizer))
+    return finders
 
 
 def source_captions(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
@@ -140,27 +146,47 @@ def _from_dominant_colors(source: SourceConfig, photos: list[Path], used: list[P
     return _described(used, "naming colours", lambda rgb, photo: dominant_color_captions(rgb))
 
 
-def _label_maps(source: SourceConfig) -> tuple[dict[str, Path], dict[int, list[str]]]:
-    """The label map of each photo's stem, and the names of the classes."""
-    if not source.label_maps or not source.label_names:
-        raise ValueError("data.caption_sources: label maps need data.label_maps (folder) and data.label_names (file)")
-    maps = {path.stem: path for path in list_images(Path(source.label_maps))}
-    return maps, read_classes(Path(source.label_names))
+def _from_subject_colors(source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    own = _from_file(source, photos, used)
+    return _described(used, "naming colours", lambda rgb, photo: subject_color_captions(rgb, own[photo]))
 
 
-def _from_label_maps(
-    caption: Callable[[np.ndarray, np.ndarray, dict[int, list[str]]], list[str]],
-    source: SourceConfig,
-    photos: list[Path],
-    used: list[Path],
-) -> Captions:
-    maps, classes = _label_maps(source)
+def _label_sets(source: SourceConfig) -> list[LabelsConfig]:
+    if source.label_maps and source.label_names:
+        return [LabelsConfig(source.label_maps, source.label_names), *source.labels]
+    return source.labels
+
+
+def _map_files(labels: LabelsConfig) -> dict[str, Path]:
+    return {path.stem: path for path in list_images(Path(labels.maps))}
+
+
+LabelCaption = Callable[[np.ndarray, np.ndarray, dict[int, list[str]]], list[str]]
+"""(rgb, label map, class names) -> captions"""
+
+
+def _from_label_maps(caption: LabelCaption, source: SourceConfig, photos: list[Path], used: list[Path]) -> Captions:
+    if not _label_sets(source):
+        raise ValueError(
+            "data.caption_sources: label maps need data.label_maps (folder) and data.label_names (file), or data.labels"
+        )
+    captions: Captions = {photo: [] for photo in used}
+    for labels in _label_sets(source):
+        own = _from_file(source, photos, used) if labels.confirmed else None
+        for photo, found in _of_label_set(caption, labels, used, own).items():
+            captions[photo] += found
+    return captions
+
+
+def _of_label_set(caption: LabelCaption, labels: LabelsConfig, used: list[Path], own: Captions | None) -> Captions:
+    """Of the photos that have label maps; `own`: the captions that confirm what is there."""
+    maps, classes = _map_files(labels), read_classes(Path(labels.names))
 
     def describe(rgb: np.ndarray, photo: Path) -> list[str]:
-        labels = read_label_map(maps[photo.stem])
-        if labels.shape != rgb.shape[:2]:
-            raise ValueError(f"{maps[photo.stem]}: is {labels.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
-        return caption(rgb, labels, classes)
+        ids = read_label_map(maps[photo.stem])
+        if ids.shape != rgb.shape[:2]:
+            raise ValueError(f"{maps[photo.stem]}: is {ids.shape[::-1]}, the photo {rgb.shape[1::-1]} pixels")
+        return caption(rgb, ids, classes if own is None else confirmed_classes(classes, own[photo]))
 
     return _described([photo for photo in used if photo.stem in maps], "naming labelled regions", describe)
 
@@ -170,6 +196,7 @@ LABEL_CAPTIONS = {"label_maps": label_map_captions, "label_sentences": label_sen
 CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Captions]] = {
     "file": _from_file,
     "dominant_colors": _from_dominant_colors,
+    "subject_colors": _from_subject_colors,
 } | {name: partial(_from_label_maps, caption) for name, caption in LABEL_CAPTIONS.items()}
 """name -> function of (config, photos of the folder, photos used) -> captions of those it has some for"""
 

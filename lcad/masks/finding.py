@@ -132,7 +132,7 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
 
 def _attended(attention: Tensor, size: tuple[int, int]) -> Tensor:
     """Where each phrase's word attends at all: maps (P, h, w) -> (P, *size) in {0, 1}."""
-    enlarged = F.interpolate(attention[None], size, mode="bilinear")[0]
+    enlarged = F.interpolate(attention[:, None], size, mode="bilinear")[:, 0]
     return (enlarged > ATTENDED * enlarged.amax((1, 2), keepdim=True)).float()
 
 
