@@ -45,7 +45,9 @@ def root(tmp_path_factory) -> Path:
     (root / "labels").mkdir()
     for i in range(6):
         small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        small.resize((48, 40), Image.Resampling.BICUBIC).save(root / "labelled" / "images" / f"p{i}.png")
+        photo = np.asarray(small.resize((48, 40), Image.Resampling.BICUBIC)).copy()
+        photo[:, :20], photo[:, 30:], photo[:8, 20:30] = (40, 60, 210), (40, 160, 50), (200, 30, 40)  # clear colours
+        Image.fromarray(photo).save(root / "labelled" / "images" / f"p{i}.png")
         labels = np.kron(rng.integers(0, 40, (5, 6)), np.ones((8, 8))).astype(np.uint8)
         labels[:, :20], labels[:, 30:], labels[:8, 20:30] = 1, 2, 3
         Image.fromarray(labels).save(root / "labels" / f"p{i}.png")
