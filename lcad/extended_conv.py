@@ -7,7 +7,7 @@ luminance. A response does not depend on the time step: it is computed once per 
 
 import inspect
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,9 @@ class ExtendedConv2d(nn.Conv2d):
     """A convolution with a second, zero-initialised one for the extended channels.
 
     `weight` and `bias` are the fixed part (omega_fix in Eq. 5), `extension.weight` is omega_ext.
+
+    Attributes:
+        response: extension(luminance) for the rows of a call, and only for its length; None adds nothing.
     """
 
     def __init__(self, base: nn.Conv2d, luminance_channels: int):
@@ -47,6 +50,12 @@ class ExtendedConv2d(nn.Conv2d):
             device=base.weight.device,
         )
         nn.init.zeros_(self.extension.weight)
+        self.response: Tensor | None = None
+
+    def forward(self, f: Tensor) -> Tensor:
+        """Eq. 5: omega_fix * f + omega_ext * luminance."""
+        fixed = super().forward(f)
+        return fixed if self.response is None else fixed + self.response
 
 
 class ExtendedUNet(UNet2DConditionModel):
@@ -146,11 +155,15 @@ class ExtendedUNet(UNet2DConditionModel):
     @contextmanager
     def responding(self, responses: Responses) -> Iterator[None]:
         """Add `responses` to the outputs of their convolutions inside the `with` block."""
-        with ExitStack() as stack:
-            for site, response in responses.items():
-                hook = self.get_submodule(site).register_forward_hook(lambda _m, _i, out, r=response: out + r)
-                stack.callback(hook.remove)
+        sites = [self.get_submodule(site) for site in responses]
+        before = [site.response for site in sites]
+        try:
+            for site, response in zip(sites, responses.values(), strict=True):
+                site.response = response
             yield
+        finally:
+            for site, response in zip(sites, before, strict=True):
+                site.response = response
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, responses: Responses, **kwargs):
         """Predict the noise. As UNet2DConditionModel.forward, with the luminance responses of the batch.
