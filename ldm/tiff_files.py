@@ -31,7 +31,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a
 def tiff_size(file: BinaryIO) -> tuple[int, int]:
     """(width, height) of the photo in a TIFF, upright."""
     with tifffile.TiffFile(file) as tiff:
-        page, _ = _photo_page(tiff)
+        page, _ = photo_page(tiff)
         size = page.imagewidth, page.imagelength
         return size if _orientation(page) < 5 else size[::-1]
 
@@ -43,7 +43,7 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Pixels:
         ImageError: of a kind that is not read, with the reason; without the file's name. Damage raises many kinds.
     """
     with tifffile.TiffFile(file) as tiff:
-        page, notes = _photo_page(tiff)
+        page, notes = photo_page(tiff)
         if page.imagewidth * page.imagelength > max_pixels:
             raise ImageError(f"{page.imagewidth}x{page.imagelength} pixels, at most {max_pixels:,} are read")
         _check(page, file.seek(0, 2))
@@ -92,7 +92,7 @@ def _pixels(page: tifffile.TiffPage, values: np.ndarray, colors: int, alpha: int
     return pixels
 
 
-def _photo_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str]]:
+def photo_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str]]:
     """The page, and a note if there are others like it."""
     pages = [tiff.pages[index] for index in range(min(len(tiff.pages), 1000))]
     pages = [tiff.pages.first if not isinstance(page, tifffile.TiffPage) else page for page in pages]

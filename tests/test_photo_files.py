@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageCms
 
 from lcad.color import rgb_to_luminance
-from lcad.photo_files import Photo, _chunk, quantized, read_photo, write_photo
+from lcad.metadata import png_chunk
+from lcad.photo_files import Photo, quantized, read_photo, write_photo
 from lcad.upsampling import recolored_strips
 from ldm.images import IMAGE_SUFFIXES, ImageError
 from tests.conftest import random_photo
@@ -137,7 +138,7 @@ def test_deep_images_turn_as_pillow_turns_others(orientation, tmp_path):
     shallow.write_bytes(pillow_bytes("PNG", "RGB", exif=exif))
     data = deep_bytes(".png", 3)
     chunk = exif.tobytes().removeprefix(b"Exif\0\0")
-    deep.write_bytes(data[:33] + _chunk(b"eXIf", chunk) + data[33:])
+    deep.write_bytes(data[:33] + png_chunk(b"eXIf", chunk) + data[33:])
     one, two = read_photo(shallow).values.astype(int), read_photo(deep).values.astype(int)
     assert one.shape == two.shape and np.abs(one * 257 - two).max() <= 257
 
