@@ -135,7 +135,7 @@ def read_photo(path: Path) -> Photo:
 def _beside(path: Path, pixels: Pixels) -> tuple[Metadata, tuple[float, float] | None]:
     """What is kept of a file besides its pixels, and its resolution (x, y); a damaged part is left out with a note."""
     try:
-        if pixels.info:
+        if pixels.info is not None:
             metadata, dpi = metadata_of_info(pixels.info), pixels.info.get("dpi")
         else:
             with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
@@ -269,7 +269,7 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
 
 
 def _write_png(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadata) -> None:
-    data, chunks = memoryview(imagecodecs.png_encode(pixels)), b""
+    data, chunks = memoryview(imagecodecs.png_encode(np.ascontiguousarray(pixels))), b""
     if source.icc:
         chunks += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(source.icc))
     if source.dpi:

@@ -26,7 +26,7 @@ class Pixels:
         space: what the values mean; None: sRGB.
         notes: what of the file is not used, or how it was understood where that is not certain.
         turned: whether the file held it on its side, so that its resolution is (y, x).
-        info: what Pillow says of the file besides its pixels; empty for TIFF.
+        info: what Pillow says of the file besides its pixels; None for TIFF.
     """
 
     values: np.ndarray
@@ -35,7 +35,7 @@ class Pixels:
     space: ColorSpace | None = None
     notes: list[str] = field(default_factory=list)
     turned: bool = False
-    info: dict = field(default_factory=dict)
+    info: dict | None = None
 
     def preview(self) -> Image.Image:
         """8 bit sRGB as a viewer shows it, transparent pixels on white; PIL of mode RGB."""

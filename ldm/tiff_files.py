@@ -74,9 +74,11 @@ def _pixels(page: tifffile.TiffPage, values: np.ndarray, colors: int, alpha: int
     """Samples (H, W, C) of grey, RGB, CMYK or a palette's numbers -> 8 or 16 bit, not turned yet."""
     used = values[..., :colors] if alpha is None else values[..., [*range(colors), colors + alpha]]
     if page.photometric == PHOTOMETRIC.PALETTE:
-        colormap = page.colormap if page.colormap.max() > 255 else page.colormap * 257  # some write 8 bit there
-        exact = not (colormap % 257).any()
-        table = (colormap // 257).astype(np.uint8) if exact else colormap
+        colormap = page.colormap  # 16 bit; most writers have 8, times 257 or 256, and some have them as they are
+        if colormap.max() < 256 or not (colormap % 257).any() or not (colormap % 256).any():
+            table = (colormap if colormap.max() < 256 else colormap >> 8).astype(np.uint8)
+        else:
+            table = colormap
         pixels = Pixels(np.moveaxis(table, 0, -1)[used[..., 0]], depth=8 * table.itemsize, notes=notes)
         if alpha is not None:
             pixels.alpha = unsigned(used[..., 1], page.bitspersample)[0].astype(table.dtype)
