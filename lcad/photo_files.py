@@ -238,7 +238,8 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
     directory, order = read_exif(kept.exif)
     tags = [(tag, *entry, True) for tag, entry in directory.items() if isinstance(entry, tuple)]
     below = {tag: entry for tag, entry in directory.items() if isinstance(entry, dict) and tag in (EXIF_IFD, GPS_IFD)}
-    tags += [(tag, "I", 1, 0, True) for tag in below]  # where they lie is known when all else is written
+    # where they lie is known when all else is written; and tifffile takes their numbers from nobody
+    tags += [(tag - 1, "I", 1, 0, True) for tag in below]
     tags += [(XMP, 1, len(kept.xmp), kept.xmp, True)] if kept.xmp else []
     tags += [(IPTC, 7, len(kept.iptc), kept.iptc, True)] if kept.iptc else []
     buffer = io.BytesIO()
@@ -257,14 +258,17 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
         extratags=tags,
     )
     if below:
+        buffer.seek(0)
         with tifffile.TiffFile(buffer) as tiff:
-            places = {tag: tiff.pages.first.tags[tag].valueoffset for tag in below}
+            places = {tag: tiff.pages.first.tags[tag - 1] for tag in below}
         for tag, entry in below.items():
             end = buffer.seek(0, 2)
             end += buffer.write(b"\0") if end % 2 else 0
             buffer.write(write_directory(entry, order, end))
-            buffer.seek(places[tag])
-            buffer.write(struct.pack(f"{order}I", end))
+            for place, number in ((places[tag].offset, struct.pack(f"{order}H", tag)),
+                                  (places[tag].valueoffset, struct.pack(f"{order}I", end))):  # fmt: skip
+                buffer.seek(place)
+                buffer.write(number)
     file.write(buffer.getbuffer())
 
 

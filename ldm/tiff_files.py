@@ -122,6 +122,8 @@ def _check(page: tifffile.TiffPage, size: int) -> None:
     if page.compression not in tifffile.TIFF.DECOMPRESSORS and not _needs_libtiff(page):
         name = getattr(page.compression, "name", page.compression)
         raise ImageError(f"a TIFF of compression {name} is not read; save it with another")
+    if page.samplesperpixel > 16:
+        raise ImageError(f"a TIFF of {page.samplesperpixel} channels is not read; save the three of a photo")
     if page.imagedepth > 1:
         raise ImageError("a TIFF of volumes is not read; save the slice that is wanted")
     if photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB) and page.dtype.itemsize > 2:
