@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import tifffile
 
 ORIENTATION, EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x0112, 34665, 34853, 40965
-XMP, IPTC = 700, 33723  # as TIFF tags
+XMP, IPTC, PHOTOSHOP = 700, 33723, 34377  # as TIFF tags
 LARGEST = 1 << 26  # bytes of a value that is kept
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 # tags that describe how pixels are stored, not the photograph; resolution, XMP, IPTC and profile are written apart
 _STORAGE = {*range(254, 267), ORIENTATION, *range(273, 285), 292, 293, 296, 297, 301, *range(317, 326), 330, 332, 333}
-_STORAGE |= {334, 336, 338, 339, 340, 341, 347, *range(512, 533), XMP, IPTC, 34377, 34675, 37724}
+_STORAGE |= {334, 336, 338, 339, 340, 341, 347, *range(512, 533), XMP, IPTC, PHOTOSHOP, 34675, 37724}
 
 Entry = tuple[int, int, bytes]  # type, count, the value in the directory's byte order
 Directory = dict[int, "Entry | Directory"]
@@ -37,7 +37,8 @@ def metadata_of_info(info: dict) -> Metadata:
     exif = info.get("exif") or _raw_profile(info, "exif") or _raw_profile(info, "APP1")
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
     blocks = info.get("photoshop") if isinstance(info.get("photoshop"), dict) else {}
-    iptc = blocks.get(0x0404) or _iptc_block(_raw_profile(info, "iptc"))
+    raw = _raw_profile(info, "iptc")
+    iptc = blocks.get(0x0404) or _iptc_block(raw) or raw
     return Metadata(
         exif=upright_exif(exif if isinstance(exif, bytes) else b""),
         xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else bytes(xmp)),
@@ -60,13 +61,15 @@ def metadata_of_tiff(page: tifffile.TiffPage) -> Metadata:
     for tag in page.tags:
         if tag.code in (EXIF_IFD, GPS_IFD):
             if not page.parent.is_bigtiff:
-                directory[tag.code] = _read_directory(read, struct.unpack(f"{order}I", raw(tag))[0], order)
+                below = struct.unpack(f"{order}I", read(tag.offset + 8, 4))[0]
+                directory[tag.code] = _read_directory(read, below, order)
         elif tag.code not in _STORAGE and int(tag.dtype) in _SIZES:
             directory[tag.code] = (int(tag.dtype), tag.count, raw(tag))
-    named = {code: raw(page.tags[code]) if code in page.tags else b"" for code in (XMP, IPTC)}
+    named = {code: raw(page.tags[code]) if code in page.tags else b"" for code in (XMP, IPTC, PHOTOSHOP)}
     exif = write_directory(directory, order, 8) if directory else b""
     header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
-    return Metadata(header + exif if exif else b"", upright_xmp(named[XMP]), named[IPTC])
+    iptc = named[IPTC] or _iptc_block(named[PHOTOSHOP])
+    return Metadata(header + exif if exif else b"", upright_xmp(named[XMP]), iptc)
 
 
 def upright_exif(exif: bytes) -> bytes:
@@ -171,9 +174,9 @@ def _raw_profile(info: dict, name: str) -> bytes:
 
 
 def _iptc_block(data: bytes) -> bytes:
-    """IPTC itself, of a Photoshop resource or already bare."""
+    """IPTC itself, from Photoshop's resources; empty: they hold none."""
     start = data.find(b"8BIM\x04\x04\0\0")
     if start < 0:
-        return data
+        return b""
     size = int.from_bytes(data[start + 8 : start + 12], "big")
     return data[start + 12 : start + 12 + size]

@@ -81,7 +81,7 @@ def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]]
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         listed, spans = content["caption"], [(int(start), int(end)) for start, end in content["phrases"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MaskError(f"{file}: not readable ({error!r}); delete it to count comma-separated phrases") from error
