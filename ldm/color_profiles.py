@@ -10,9 +10,9 @@ from functools import cached_property, lru_cache
 
 import imagecodecs
 import numpy as np
-import torch
 
 LEVELS = 1 << 16
+FINE = 1 << 20  # places of the sRGB curve where nearest levels are kept; 16 times as many as there are levels
 STRIP = 1 << 20  # pixels that are worked on at once
 NEAR = 0.3 / 255  # of sRGB: a profile that nowhere shows more of a difference is taken for sRGB in 8 bit
 _RELATIVE = 1  # colorimetric intent: white is white
@@ -49,14 +49,21 @@ class ColorSpace:
         return np.stack([table[channel] for table, channel in zip(tables, channels, strict=True)], axis=-1)
 
     def encoded(self, rgb: np.ndarray, depth: int) -> np.ndarray:
-        """sRGB (H, W, 3) -> the nearest values of this RGB space, uint8 or uint16."""
-        wanted = torch.from_numpy(srgb_to_linear(rgb) @ np.linalg.inv(self.matrix).T.astype(np.float32))
-        step, kind = (257, np.uint8) if depth == 8 else (1, np.uint16)
-        values = np.empty(rgb.shape, kind)
-        for channel, table in enumerate(self.light[:, ::step]):
-            middles = torch.from_numpy((table[1:] + table[:-1]) / 2)
-            values[..., channel] = torch.bucketize(wanted[..., channel].contiguous(), middles).numpy().astype(kind)
-        return values
+        """sRGB (H, W, 3) float32 -> the nearest values of this RGB space, uint8 or uint16."""
+        light = srgb_to_linear(rgb) @ np.linalg.inv(self.matrix).T.astype(np.float32)
+        places = (linear_to_srgb(light) * FINE + 0.5).astype(np.int32)
+        tables = self._nearest[depth]
+        return np.stack([table[places[..., channel]] for channel, table in enumerate(tables)], axis=-1)
+
+    @cached_property
+    def _nearest(self) -> dict[int, np.ndarray]:
+        """For 8 and 16 bit: (C, FINE + 1), the level whose light is nearest to that of each place of the sRGB curve."""
+        light = srgb_to_linear(np.arange(FINE + 1, dtype=np.float64) / FINE)
+        nearest = {}
+        for depth, step, kind in ((8, 257, np.uint8), (16, 1, np.uint16)):
+            middles = [(table[1:] + table[:-1]) / 2 for table in self.light[:, ::step].astype(np.float64)]
+            nearest[depth] = np.stack([np.searchsorted(channel, light).astype(kind) for channel in middles])
+        return nearest
 
     def shown(self, values: np.ndarray) -> np.ndarray:
         """(H, W) or (H, W, 3) -> 8 bit sRGB (H, W, 3), as a colour-managed viewer shows it."""
