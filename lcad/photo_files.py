@@ -78,6 +78,7 @@ class Photo:
         if self.icc is not None and self.space is None:
             try:
                 self.space = color_space(self.icc, 1 if self.values.ndim == 2 else 3)
+                self.icc = self.space.icc
             except ProfileError as error:
                 raise ValueError(f"the colour profile {error}") from error
 

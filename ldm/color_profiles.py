@@ -5,7 +5,7 @@ outside [0, 1] for colours that sRGB cannot show.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import imagecodecs
@@ -15,6 +15,7 @@ LEVELS = 1 << 16
 FINE = 1 << 20  # places of the sRGB curve where nearest levels are kept; 16 times as many as there are levels
 STRIP = 1 << 20  # pixels that are worked on at once
 NEAR = 0.3 / 255  # of sRGB: a profile that nowhere shows more of a difference is taken for sRGB in 8 bit
+OUTSIDE = 0.002  # of full light, by which the colours of sRGB may lie outside a profile that results are written in
 _RELATIVE = 1  # colorimetric intent: white is white
 _XYZ = imagecodecs.cms_profile("xyz")
 SRGB_PROFILE = imagecodecs.cms_profile("srgb")
@@ -31,7 +32,8 @@ class ColorSpace:
     Attributes:
         light: (C, LEVELS) float32, from about 0 at black to about 1 at white, never falling.
         matrix: (3, C) from the channels' light to linear sRGB.
-        icc: the profile that results in this space are tagged with; None: there is none, they are written as sRGB.
+        icc: the profile that results in this space are tagged with; None: there is none, or it holds fewer colours than
+            sRGB, so that some would lose their luminance; they are written as sRGB.
     """
 
     light: np.ndarray
@@ -108,13 +110,17 @@ def color_space(icc: bytes, channels: int) -> ColorSpace:
         ramp[..., channel] = _ramp()
         xyz.append(_light(icc, ramp, "rgb")[0] - black)
     primaries = np.stack([contribution[-1] for contribution in xyz], axis=1)  # (XYZ, C) at full light
-    light = np.stack([_curve(one @ white / (white @ white)) for one, white in zip(xyz, primaries.T, strict=True)])
+    light = np.stack(
+        [_curve(one @ white / max(white @ white, 1e-9)) for one, white in zip(xyz, primaries.T, strict=True)]
+    )
     lattice = _lattice(6)
     space = ColorSpace(light, (_srgb_from_xyz() @ primaries).astype(np.float32), icc)
     difference = space.linear(lattice) - _light(icc, lattice, "rgb") @ _srgb_from_xyz().T
-    if not np.abs(difference).max() < 1e-3:
+    if not np.abs(difference).max() < 1e-3 or np.linalg.cond(space.matrix) > 1e3:
         raise ProfileError("is of a kind that results cannot be written in")
-    return space
+    corners = _lattice(2).reshape(-1, 3) / (LEVELS - 1) @ np.linalg.inv(space.matrix).T  # sRGB's, in this space
+    wide = corners.min() >= -OUTSIDE and corners.max() <= 1 + OUTSIDE
+    return space if wide else replace(space, icc=None)
 
 
 def gamma_space(gamma: float, chromaticity: tuple[float, ...] | None, channels: int) -> ColorSpace:

@@ -142,6 +142,8 @@ def interpreted(pixels: Pixels, icc: bytes | None, mode: str | None = None) -> P
     channels = 1 if pixels.values.ndim == 2 else 3
     try:
         pixels.space = color_space(icc, channels)
+        if pixels.space.icc is None and icc[16:20] == b"RGB ":
+            pixels.notes.append("its colour profile holds fewer colours than sRGB; the result is sRGB")
     except ProfileError as error:
         try:
             pixels.values = to_srgb(_rgb(pixels.values), icc, "rgb")

@@ -30,6 +30,7 @@ RGB_PROFILES = {
     "ProPhoto": _rgb(D50, ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)), gamma=1.8),
     "linear RGB": _rgb(D65, _SRGB_PRIMARIES, gamma=1.0),
 }
+NARROW = _rgb(D65, ((0.6, 0.34), (0.3, 0.55), (0.16, 0.1)), gamma=1.8)  # as of an old screen
 _INK = 1 - _RAMP + 0.8 * _RAMP * (1 - _RAMP)  # a dot gain of 20 % in the middle
 GRAY_PROFILES = {
     "Gray 1.8": _gray(gamma=1.8),

@@ -21,7 +21,7 @@ from lcad.photo_files import Photo, notes_on_writing, read_photo, write_photo
 from lcad.upsampling import recolored_strips
 from ldm.images import IMAGE_SUFFIXES, ImageError, read_size
 from tests.conftest import random_photo
-from tests.profiles import GRAY_PROFILES, RGB_PROFILES, SRGB, error_in_steps, shown_luminance
+from tests.profiles import GRAY_PROFILES, NARROW, RGB_PROFILES, SRGB, error_in_steps, shown_luminance
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 HEIGHT, WIDTH = 40, 56
@@ -401,6 +401,15 @@ def test_a_damaged_profile_is_ignored_with_a_note(tmp_path):
         assert photo.icc is None and np.array_equal(photo.values, values) and "profile" in photo.notes[0]
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+def test_photos_in_profiles_that_results_do_not_fit_become_srgb(depth, tmp_path):
+    values = gradient(3, 2**depth - 1)
+    photo, result, icc = round_trip(profiled_bytes(".tif", values, NARROW), ".tif", tmp_path)
+    assert icc is None and photo.depth == depth == 8 * result.itemsize and "the result is sRGB" in photo.notes[0]
+    before, after = shown_luminance(values, NARROW), shown_luminance(result, None)
+    assert np.abs(before - after).max() < (0.6 if depth == 8 else 0.01)
+
+
 @pytest.mark.parametrize("gamma, icc", [(1.0, "Gray linear"), (1 / 1.8, "Gray 1.8"), (0.45455, None)])
 def test_the_gamma_of_a_png_is_used(gamma, icc, tmp_path):
     values = gradient(1, 65535)[..., 0]
@@ -435,7 +444,7 @@ source, to within one quantisation step, in 8 and in 16 bit. L is that of CIE La
 {rows}
 
 **Colours.** Values are read through the photo's profile. A result keeps an RGB profile and its values are in it; photos
-with a grey profile, CMYK, CIE Lab, and profiles that colours cannot be written in (tables) give sRGB without a profile.
+with a grey profile, CMYK, CIE Lab, and profiles of tables or of fewer colours than sRGB give sRGB without a profile.
 So do a PNG's gAMA and cHRM. A damaged profile is ignored, with a note.
 
 **Beside the pixels.** EXIF (its bytes; orientation is applied and set to 1), XMP, IPTC and the resolution are kept in
