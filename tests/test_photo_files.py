@@ -456,7 +456,7 @@ out with a note. Of several pages the first that is not a reduced copy is colori
 numbers and inks other than CMYK are refused with that reason.
 
 JPEG (`--format jpg`) cannot keep L exactly, nor alpha. GIF, TGA, PGM, JPEG 2000 and AVIF are read, too, and HEIC where
-`pillow-heif` is installed (`pip install -e ".[heic]"`); their results are PNG.
+`pillow-heif` is installed (`pip install -e ".[heic]"`), AVIF and HEIC with 8 bits; their results are PNG.
 """
 
 
