@@ -28,6 +28,7 @@ setup(
         "segment-anything>=1.0,<2",
         "numpy>=1.26,<3",
         "pillow>=10.3",
+        "imagecodecs>=2024.1.1",
         "jinja2>=3",
         "matplotlib",
         "pycocotools>=2.0.8",

@@ -90,6 +90,12 @@ def rgb_to_luminance(rgb: Tensor) -> Tensor:
     return rgb_to_lab(rgb)[..., :1, :, :]
 
 
+def linear_to_luminance(linear: Tensor) -> Tensor:
+    """Linear sRGB, (..., 3, H, W) -> L, (..., 1, H, W), below 0 where Y is."""
+    y = (linear * torch.tensor(_XYZ_FROM_RGB[1]).to(linear)[:, None, None]).sum(-3, keepdim=True)
+    return 116 * torch.where(y > 0.008856, y.clamp_min(0.008856) ** (1 / 3), 7.787 * y + 16 / 116) - 16
+
+
 def rgb_to_ycc(rgb: Tensor) -> Tensor:
     """sRGB, any linear range, (..., 3, H, W) -> luma and zero-centred chroma, same scale and shape."""
     return _mix(rgb, torch.tensor(_YCC_FROM_RGB))

@@ -26,11 +26,11 @@ from lcad.masks.candidates import enlarge, shrink
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
-from lcad.photo_files import ORIENTATION, Photo, quantized, read_photo, to_8_bit, write_photo
+from lcad.photo_files import Photo, notes_on_writing, read_photo, write_photo
 from lcad.pipeline import LCADPipeline
 from lcad.run_records import pixel_hash
 from lcad.upsampling import recolored_strips, resize
-from ldm.images import ImageError, read_image, write_bytes, write_image
+from ldm.images import ImageError, read_image, read_size, write_bytes, write_image
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 DECISIVE = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")  # of a record, for a result
@@ -251,12 +251,8 @@ class FolderRun:
         def sizes(job: Job) -> tuple[tuple[tuple[int, int], ...], int]:
             """Those of the model, and the photo's own number of pixels."""
             try:
-                with Image.open(job.photo) as image:  # the header only
-                    width, height = image.size
-                    # stored on its side; of a TIFF Pillow says the upright size
-                    if image.format != "TIFF" and image.getexif().get(ORIENTATION, 1) >= 5:
-                        width, height = height, width
-            except Exception:  # reported when the photo is read in full
+                width, height = read_size(job.photo)
+            except (ImageError, OSError):  # reported when the photo is read in full
                 return (), 0
             if self.settings.size is not None:  # all are made the same
                 return (), width * height
@@ -280,7 +276,7 @@ class FolderRun:
             photo, photo_hash = reading.result()
         except (ImageError, OSError) as error:
             return self._fail(job, str(error))
-        for note in photo.notes:
+        for note in photo.notes + notes_on_writing(photo, self._path(job, 0).suffix):
             self.report(f"note: {job.photo.name}: {note}")
         image = photo.preview()
         found = self._find_masks(job, image)
@@ -358,11 +354,11 @@ class FolderRun:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
                     self.report(f"note: {message}")
             for own, item, luminance, decoded in zip(results, batch, luminances, pictures, strict=True):
-                own.append(self._at_full_size(luminance, decoded, item.photo.depth))
+                own.append(self._at_full_size(luminance, decoded, item.photo))
         seconds = round((time.perf_counter() - started) / len(batch), 2)
         made = []
         for item, own in zip(batch, results, strict=True):
-            images = [shrink(Image.fromarray(to_8_bit(values)), SHOWN_SIDE) for values in own]
+            images = [shrink(item.photo.shown(values), SHOWN_SIDE) for values in own]
             order, reports = self._judge(item, images)
             record = item.record | {"seconds": seconds, "instances": reports}
             made.append(_Result(item, [own[k] for k in order], [images[k] for k in order], record))
@@ -396,13 +392,13 @@ class FolderRun:
             self.summary.written += 1
             self._add_row(job, result.item.image, result.images, result.record["instances"])
 
-    def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, depth: int) -> np.ndarray:
-        """The result (H, W, 3) in the photo's depth."""
+    def _at_full_size(self, luminance: torch.Tensor, decoded: torch.Tensor, photo: Photo) -> np.ndarray:
+        """The result (H, W, 3) in the photo's depth and profile."""
         if self.settings.output_luminance == "decoded":
-            return quantized(resize(decoded[None], luminance.shape[-2:])[0], depth)
-        values = np.empty((*luminance.shape[-2:], 3), np.uint16 if depth == 16 else np.uint8)
+            return photo.encoded(resize(decoded[None], luminance.shape[-2:])[0])
+        values = np.empty((*luminance.shape[-2:], 3), np.uint16 if photo.depth == 16 else np.uint8)
         for rows, rgb in recolored_strips(luminance[None], decoded[None]):
-            values[rows] = quantized(rgb[0], depth)
+            values[rows] = photo.encoded(rgb[0])
         return values
 
     def _judge(self, item: _Loaded, images: list[Image.Image]) -> tuple[list[int], list[list[dict]]]:

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
+from ldm.color_profiles import strips
 
 RADIUS = 1  # of the neighbourhoods, in pixels of the small size
 GUIDED_EPS = 64.0  # variance of L below which chroma does not follow L
 RANGE_SIGMA = 8.0  # difference of L that the bilateral takes for an edge
 SPACE_SIGMA = 0.5  # of the bilateral, in pixels of the small size
-STRIP = 1 << 20  # large pixels that are worked on at once
 ALL = slice(None)
 
 
@@ -83,12 +83,6 @@ def recolored_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice
     for rows in strips(*luminance.shape[-2:]):
         part = chroma[..., rows, :] if same_size else guided(chroma, small, luminance, rows)
         yield rows, lab_to_rgb(reduce_to_gamut(torch.cat([luminance[..., rows, :], part], dim=1)))
-
-
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Rows in parts of about `STRIP` pixels."""
-    step = max(1, STRIP // width)
-    return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

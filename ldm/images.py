@@ -9,14 +9,17 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from ldm.decoding import decode, image_pixels, image_size
+from ldm.pixels import ImageError, Pixels
 
 try:  # optional: pip install pillow-heif
     from pillow_heif import register_heif_opener
@@ -26,80 +29,80 @@ try:  # optional: pip install pillow-heif
 except ImportError:
     HEIC = ()
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", *HEIC)
+_USUAL = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".tga")
+_USUAL += (".pbm", ".pgm", ".ppm", ".jp2", ".avif")
+Image.init()
+IMAGE_SUFFIXES = (*(suffix for suffix in _USUAL if suffix in Image.registered_extensions()), *HEIC)
+"""what is taken for an image in a folder: the formats that photos come in and the installed Pillow reads"""
 MAX_PIXELS = 178_000_000  # about where Pillow refuses, too
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow warns from half as many on
 UNFINISHED = ".unfinished"  # suffix of a file that is being written
 UNFINISHED_SECONDS = 60  # for so long nothing was written to one that a killed run has left
 
 
-class ImageError(ValueError):
-    """An image file that cannot be used; the message is one line: what, where, what to do."""
-
-
 def read_image(path: str | os.PathLike) -> Image.Image:
-    """Read a photo as RGB, upright (EXIF orientation applied).
+    """Read a photo as a colour-managed viewer shows it, in 8 bit sRGB and upright.
 
     Returns:
-        A PIL image of mode RGB. Transparent pixels are laid on white, 16-bit grey is scaled to 8 bit.
+        A PIL image of mode RGB. Transparent pixels are laid on white.
 
     Raises:
-        ImageError: missing, empty, unreadable, truncated or larger than `MAX_PIXELS`.
+        ImageError: missing, empty, unreadable, truncated, larger than `MAX_PIXELS`, or of a kind that is not read.
     """
-    with checked_image(Path(path)) as image:
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+    return read_pixels(Path(path)).preview()
 
 
 def decode_image(file: BinaryIO, name: str) -> Image.Image:
     """As `read_image`, of an open file; `name` is what errors call it."""
-    with _checked(file, name) as image:
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+    with _checked(name):
+        return decode(file, MAX_PIXELS).preview()
 
 
-@contextmanager
-def checked_image(path: Path) -> Iterator[Image.Image]:
-    """An opened image whose pixels are not read yet; whatever is wrong with it, then or within, is an ImageError."""
+def read_pixels(path: Path) -> Pixels:
+    """Read a photo with the depth, transparency and colour space that it has.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    # an open file: given a path, Pillow 13 maps uncompressed images into memory and garbles those stored on their side
+    with _checked(str(path)), _opened(path) as file:
+        return decode(file, MAX_PIXELS)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) of what `read_pixels` returns, from the file's header.
+
+    Raises:
+        ImageError: see `read_image`.
+    """
+    with _checked(str(path)), _opened(path) as file:
+        return image_size(file)
+
+
+def _opened(path: Path) -> BinaryIO:
     if not path.is_file():
-        raise ImageError(f"{path}: no such image file")
+        raise ImageError("no such image file")
     if path.stat().st_size == 0:
-        raise ImageError(f"{path}: the file is empty (0 bytes); copy it again from its source")
-    # an open file: given a path, Pillow 13 maps uncompressed TIFFs into memory and garbles those stored on their side
-    with _checked(path, str(path)) as image:
-        yield image
+        raise ImageError("the file is empty (0 bytes); copy it again from its source")
+    return path.open("rb")
 
 
 @contextmanager
-def _checked(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+def _checked(name: str) -> Iterator[None]:
+    """Whatever goes wrong within is an ImageError of one line that begins with the file's name."""
     try:
-        with ExitStack() as stack:
-            if isinstance(file, Path):
-                file = stack.enter_context(file.open("rb"))
-            image = stack.enter_context(Image.open(file))
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{name}: {image.width}x{image.height} pixels, at most {MAX_PIXELS:,} are read")
-            yield image
-    except ImageError:
-        raise
+        yield
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too large; at most {MAX_PIXELS:,} pixels are read") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image that can be read; use one of {', '.join(IMAGE_SUFFIXES)}") from error
-    except Exception as error:  # a damaged file makes Pillow raise errors of many kinds
-        raise ImageError(f"{name}: damaged or truncated image ({error}); copy it again from its source") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)
-        peak = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-        image = Image.fromarray((values / peak * 255).clip(0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes decoders raise errors of many kinds
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: damaged or truncated image ({reason}); copy it again from its source") from error
 
 
 def image_folder(folder: Path) -> Path:
@@ -142,8 +145,8 @@ def folders_of_images(root: Path, left_out: Path) -> list[Path]:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """PIL RGB -> (3, H, W) float32 in [0, 1]."""
-    array = np.asarray(image.convert("RGB"))
+    """PIL of any mode, as a viewer shows it (upright, by its profile, on white) -> sRGB (3, H, W) float32 in [0, 1]."""
+    array = np.asarray(image if image.mode == "RGB" and not image.info else image_pixels(image).preview())
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
 
 

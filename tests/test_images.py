@@ -1,11 +1,15 @@
 """Images from strangers: modes, damage, and writing whole files or none."""
 
+import io
+
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageCms
 
-from ldm.images import ImageError, list_images, read_image, to_image, to_tensor, write_bytes
+from ldm.images import IMAGE_SUFFIXES, ImageError, list_images, read_image, to_image, to_tensor, write_bytes
 from tests.conftest import random_photo
+from tests.profiles import RGB_PROFILES
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "1", "I;16"])
@@ -65,6 +69,34 @@ def test_listing(tmp_path):
 def test_tensor_round_trip():
     photo = random_photo(0)
     assert np.array_equal(np.asarray(to_image(to_tensor(photo))), np.asarray(photo))
+
+
+def test_python_images_are_taken_as_a_viewer_shows_them(tmp_path):
+    deep = Image.fromarray(np.full((4, 6), 40_000, np.uint16))
+    assert torch.allclose(to_tensor(deep), torch.tensor(40_000 / 65535), atol=1 / 255), "not clipped to white"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    random_photo(0, 48, 40).save(tmp_path / "x.jpg", exif=exif)
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert torch.equal(to_tensor(image), to_tensor(read_image(tmp_path / "x.jpg")))
+    wide = Image.fromarray(np.full((4, 6, 3), (200, 60, 60), np.uint8))
+    wide.info["icc_profile"] = RGB_PROFILES["Display P3"]
+    expected = ImageCms.profileToProfile(
+        wide, ImageCms.ImageCmsProfile(io.BytesIO(RGB_PROFILES["Display P3"])), ImageCms.createProfile("sRGB")
+    )
+    wide.save(tmp_path / "x.png", icc_profile=RGB_PROFILES["Display P3"])
+    for shown in (to_image(to_tensor(wide)), read_image(tmp_path / "x.png")):
+        assert np.abs(np.asarray(shown, int) - np.asarray(expected, int)).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".gif", ".jp2", ".avif", ".pgm", ".tga"])
+def test_less_usual_formats_are_listed_and_read(suffix, tmp_path):
+    if suffix not in IMAGE_SUFFIXES:
+        pytest.skip("not in this Pillow")
+    photo = random_photo(0).convert("L")
+    photo.save(tmp_path / f"x{suffix}")
+    assert list_images(tmp_path) == [tmp_path / f"x{suffix}"]
+    assert np.abs(np.asarray(read_image(tmp_path / f"x{suffix}").convert("L"), int) - np.asarray(photo)).mean() < 6
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

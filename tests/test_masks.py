@@ -77,3 +77,54 @@ def test_saved_masks_are_read_again(folder):
     masks = torch.stack([torch.from_numpy(left()).float(), 1 - torch.from_numpy(left()).float()])
     save_masks(folder, "cup", masks, ["the red/cup", "../x"])
     assert torch.equal(read(folder, 2), masks)
+
+
+def drawn(kind: str) -> tuple[Image.Image, str]:
+    """The left half as programs draw it, and a suffix."""
+    mask = left(64, 48)
+    levels = Image.fromarray(mask.astype(np.uint8) * 255)
+    black = Image.new("RGB", (64, 48))
+    if kind in ("RGBA", "LA"):
+        image = black.convert(kind)
+        image.putalpha(levels)
+    elif kind == "palette":
+        image = Image.fromarray(mask.astype(np.uint8))
+        image.putpalette([0, 0, 0, 0, 0, 90])
+    elif kind == "dark color":
+        image = Image.composite(Image.new("RGB", (64, 48), (90, 0, 40)), black, levels)
+    elif kind == "label 2":
+        image = Image.fromarray(mask.astype(np.uint8) * 2)
+    elif kind == "label 2, 16 bit":
+        image = Image.fromarray(mask.astype(np.uint16) * 2)
+    elif kind == "16 bit":
+        image = Image.fromarray(mask.astype(np.uint16) * 65535)
+    else:
+        return levels, kind
+    return image, ".png"
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "dark color", "label 2", "label 2, 16 bit", "16 bit", ".jpg",
+                                  ".tif", ".webp", ".bmp"])  # fmt: skip
+def test_masks_are_what_they_show(kind, folder):
+    image, suffix = drawn(kind)
+    image.save(folder / "cup" / f"0_x{suffix}")
+    mask = read_masks(folder, folder / "cup.jpg", (48, 64), 1)[0]
+    assert torch.equal(mask, torch.from_numpy(left(64, 48)).float())
+
+
+def test_soft_masks_stay_soft(folder):
+    soft = torch.linspace(0, 0.8, 24).reshape(1, 4, 6)
+    save_masks(folder, "cup", soft, ["cup"])
+    assert (read(folder, 1) - soft).abs().max() < 1 / 255
+
+
+def test_masks_that_cannot_be_read_are_named(folder):
+    np.savez(folder / "cup" / "0_x.npz", left())
+    with pytest.raises(MaskError, match="0_x.npz: is named as a mask"):
+        read(folder)
+    (folder / "cup" / "0_x.npz").unlink()
+    Image.fromarray(np.dstack([np.full((4, 6), 200, np.uint8), left() * np.uint8(90), left() * np.uint8(0)])).save(
+        folder / "cup" / "0_x.png"
+    )
+    with pytest.raises(MaskError, match="needs a black background"):
+        read(folder)

@@ -25,7 +25,7 @@ def read_instances(path: Path) -> dict[str, list[tuple[str, Segmentation]]]:
         MaskError: missing or malformed.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {int(key): str(name) for key, name in content["categories"].items()}
         found = defaultdict(list)
         for photo, instances in content["instances"].items():

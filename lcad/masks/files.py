@@ -1,4 +1,4 @@
-"""Instance masks from files: `<folder>/<photo's stem>/<i>_<anything>.png|npy`, i-th phrase of the caption.
+"""Instance masks from files: `<folder>/<photo's stem>/<i>_<anything>`, images or .npy, i-th phrase of the caption.
 
 The phrases are the comma-separated parts of the caption, or what `phrases.json` beside the masks says:
 {"caption": ..., "phrases": [[start, end], ...]} in characters.
@@ -14,9 +14,14 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 
-from ldm.images import ImageError, read_image
+from ldm.images import IMAGE_SUFFIXES, ImageError, read_pixels
+from ldm.pixels import to_8_bit
 
-MASK_SUFFIXES = (".png", ".npy")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
+LABELS = 31  # the highest value of a mask that is taken for an object's number: as a strength it would do nothing
+GREYISH = 24  # of 255, the spread of channels up to which a mask counts as grey: JPEG adds some colour
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif")
+SOFT_SHARE = 0.05  # of pixels between the levels, from which on a lossy mask is soft
 PHRASES = "phrases.json"
 
 
@@ -46,6 +51,9 @@ def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -
     if not place.is_dir():
         return None
     files = sorted((f for f in place.iterdir() if f.suffix.lower() in MASK_SUFFIXES), key=_natural)
+    foreign = [f for f in place.iterdir() if f not in files and re.match(r"\d+[_.]", f.name)]
+    if foreign:
+        raise MaskError(f"{foreign[0]}: is named as a mask, but masks are images or .npy; save it as PNG")
     if not files:
         return None
     numbers = [re.match(r"(\d+)(?=[_.])", file.name) for file in files]
@@ -73,7 +81,7 @@ def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]]
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
         listed, spans = content["caption"], [(int(start), int(end)) for start, end in content["phrases"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise MaskError(f"{file}: not readable ({error!r}); delete it to count comma-separated phrases") from error
@@ -91,10 +99,7 @@ def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
         if values.dtype.kind not in "biuf":
             raise MaskError(f"{file}: holds {values.dtype}, expected bool or numbers")
     else:
-        try:
-            values = np.asarray(read_image(file).convert("L"))
-        except ImageError as error:
-            raise MaskError(str(error)) from error
+        values = _drawn(file)
     if values.shape != size:
         shape = "x".join(map(str, values.shape[::-1]))
         raise MaskError(f"{file}: is {shape}, but the photo is {size[1]}x{size[0]}; save the mask at the photo's size")
@@ -102,7 +107,41 @@ def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
     peak = mask.max()
     if not torch.isfinite(mask).all() or mask.min() < 0 or peak <= 0:
         raise MaskError(f"{file}: the mask is empty or has negative values; mark the object with 1 (or 255)")
-    return mask / (255 if peak > 1 else 1)
+    if peak > 1 and (peak <= LABELS or ((mask == 0) | (mask == peak)).all()):  # an object's number, not a strength
+        return (mask > 0).float()
+    return mask / (1 if peak <= 1 else 255 if peak <= 255 else 65535)
+
+
+def _drawn(file: Path) -> np.ndarray:
+    """The strengths (H, W) of a mask that is an image, in [0, 255]; a number of few levels may be a label.
+
+    Where its transparency varies, that is the mask; else grey as it is; else whatever is not black.
+
+    Raises:
+        MaskError: unreadable, or in colours without black.
+    """
+    try:
+        pixels = read_pixels(file)
+    except ImageError as error:
+        raise MaskError(str(error)) from error
+    values = pixels.values if pixels.alpha is None or np.ptp(pixels.alpha) == 0 else pixels.alpha
+    deep = values.dtype == np.uint16
+    if values.ndim == 3 and np.ptp(to_8_bit(values).astype(np.int16), axis=2).max() <= GREYISH:
+        values = values[..., 1]
+    if values.ndim == 3:
+        values = values.max(axis=2)
+        if values.min() > LABELS * (257 if deep else 1):
+            raise MaskError(f"{file}: a mask in colours needs a black background; draw the object in white on black")
+        values = (values > LABELS * (257 if deep else 1)) * np.float32(255)
+    if deep and values.max() > 255:
+        values = values / np.float32(257)
+    return _hardened(values) if file.suffix.lower() in LOSSY else values
+
+
+def _hardened(values: np.ndarray) -> np.ndarray:
+    """A mask of two levels that lossy compression has blurred, as it was; a soft one as it is."""
+    between = (values > 64) & (values < 192)
+    return (values >= 128) * np.float32(255) if between.mean() < SOFT_SHARE and values.max() >= 192 else values
 
 
 def save_masks(folder: Path, stem: str, masks: Tensor, names: list[str]) -> None:
