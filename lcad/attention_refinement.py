@@ -3,6 +3,7 @@
 Shapes: B photos, M heads, P = h * w pixels of a layer, T = 77 tokens.
 """
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -121,6 +122,42 @@ class LogitTargets:
             target, weight = self._resized(self._sizes[pixels])
             self._targets[pixels] = target.to(logits.device), weight.to(logits.device)
         return self._targets[pixels]
+
+
+class LabelTargets(LogitTargets):
+    """The same from label maps, in the device's memory: no Python for each photo.
+
+    Args:
+        labels: (B, h, w) uint8, 0 where there is no object, at the size of the latents.
+        members: (B, T) int16, the labels each token belongs to: bit i stands for label i.
+        weight: (B, T), 1 / tokens of the phrase, 0 outside phrases and for photos that are left alone.
+    """
+
+    def __init__(self, labels: Tensor, members: Tensor, weight: Tensor, heads: int):
+        self.heads, self._sizes = heads, layer_sizes(tuple(labels.shape[-2:]))
+        numbers = torch.arange(1, 16, device=labels.device)
+        objects = (labels[:, None] == numbers[:, None, None]).float()  # (B, 15, h, w)
+        belongs = (members.int()[..., None] >> numbers & 1).float()  # (B, T, 15)
+
+        def resized(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+            small = F.interpolate(objects, size, mode="area").flatten(2)  # (B, 15, P)
+            return (belongs @ small).transpose(1, 2)[:, None].clamp(0, 1), weight.float()[:, None, None]
+
+        self._resized = resized
+        self._targets = {}
+
+    def weighing(self, weight: Tensor) -> "LabelTargets":
+        """The same targets with other weights (B, T)."""
+        other = copy.copy(self)
+        targets = {pixels: target for pixels, (target, _) in self._targets.items()}
+        other._targets = {pixels: (target, weight.float()[:, None, None]) for pixels, target in targets.items()}
+        return other
+
+    def at(self, sizes: list[tuple[int, int]]) -> "LabelTargets":
+        """Make the targets of these layers' sizes now."""
+        for size in sizes:
+            self._targets[size[0] * size[1]] = self._resized(size)
+        return self
 
 
 def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """From a config or a checkpoint folder to modules: the one place where sizes meet classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,7 +8,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
 from lcad.color import HINT_SCALES
-from lcad.config import ModelConfig, TextConfig
+from lcad.config import AutoencoderConfig, ModelConfig, TextConfig
 from lcad.extended_conv import ExtendedUNet
 from lcad.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
@@ -76,16 +77,36 @@ def _build_unet(model: ModelConfig, vae: AutoencoderKL) -> ExtendedUNet:
     return ExtendedUNet(**base, luminance_channels=model.autoencoder.block_out_channels[-1], sites=sizes.sites)
 
 
-def start_pipeline(init: str | None, model: ModelConfig, seed: int = 0) -> LCADPipeline:
+def start_pipeline(
+    init: str | None, model: ModelConfig, seed: int = 0, init_parts: dict[str, str] | None = None
+) -> LCADPipeline:
     """What a training stage starts from: the checkpoint folder `init`, or random weights as `model` says.
 
+    Args:
+        init_parts: without `init`: parts that are taken from a checkpoint folder, and their sizes with them.
+
     Raises:
-        FileNotFoundError, ValueError: `init` is not a checkpoint folder.
+        FileNotFoundError, ValueError: `init`, or a folder of `init_parts`, is not a checkpoint folder.
     """
-    if init is None:
-        return build_pipeline(model, seed)
-    if not Path(init).is_dir():
+    if init is not None:
+        return _load(init, "init")
+    kept = {part: _load(folder, f"init_parts.{part}") for part, folder in (init_parts or {}).items()}
+    if foreign := kept.keys() - {"vae", "luminance_encoder"}:
+        raise ValueError(f"init_parts: got {', '.join(sorted(foreign))}; allowed: vae, luminance_encoder")
+    if "vae" in kept:
+        config = kept["vae"].vae.config
+        sizes = {name: config[name] for name in ("layers_per_block", "latent_channels", "norm_num_groups")}
+        sizes |= {"block_out_channels": list(config.block_out_channels), "scaling_factor": config.scaling_factor}
+        model = replace(model, autoencoder=AutoencoderConfig(**sizes), hint_scale=kept["vae"].config.hint_scale)
+    pipeline = build_pipeline(model, seed)
+    for part, source in kept.items():
+        getattr(pipeline, part).load_state_dict(getattr(source, part).state_dict())
+    return pipeline
+
+
+def _load(folder: str, key: str) -> LCADPipeline:
+    if not Path(folder).is_dir():
         raise FileNotFoundError(
-            f"init: {init}: no such checkpoint folder; train or convert one first, see checkpoints/README.md"
+            f"{key}: {folder}: no such checkpoint folder; train or convert one first, see checkpoints/README.md"
         )
-    return LCADPipeline.from_pretrained(init)
+    return LCADPipeline.from_pretrained(folder)

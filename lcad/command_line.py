@@ -31,7 +31,7 @@ def run_stage(description: str, schema: type[StageConfig], argv: list[str] | Non
         config = load_config(schema, args.config, args.overrides)
         from lcad.training import train  # Lightning takes seconds to import: after the config is known to be good
 
-        folder = train(config, *_stage_of(config), args.resume)
+        folder = train(config, *stage_of(config), args.resume)
         if folder is not None:
             print(f"wrote {folder}; try: python scripts/sample.py --model {folder}")
         return 0
@@ -39,7 +39,8 @@ def run_stage(description: str, schema: type[StageConfig], argv: list[str] | Non
     return reporting(action)
 
 
-def _stage_of(config: StageConfig) -> tuple[type, object]:
+def stage_of(config: StageConfig) -> tuple[type, object]:
+    """The stage a config is of, and its section."""
     if isinstance(config, PixelStageConfig):
         from lcad.pixel_stage import PixelStage
 

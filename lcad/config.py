@@ -94,6 +94,9 @@ class DataConfig(SourceConfig):
     scarce: float = 0.3  # share of captions replaced by "a colorful image" (the paper)
     drop: float = 0.1  # share of captions dropped, for classifier-free guidance
     workers: int = 2  # processes that read photos
+    packed: list[str] = field(default_factory=list)  # folders of a pack (scripts/pack_data.py) of all the above
+    resident: bool = False  # keep what is trained on in the device's memory and draw batches there; needs `packed`
+    crops: int = 0  # resident: random crops of each photo, beside the whole one
 
 
 @dataclass
@@ -109,6 +112,8 @@ class TrainerConfig:
     strategy: str = "auto"  # Lightning's names: ddp, fsdp, ...
     gradient_checkpointing: bool = False
     channels_last: bool = True
+    compile: bool = False  # torch.compile the network's training pass: a minute or two at the start, then faster steps
+    gradient_clip: float | None = None  # the norm that gradients are clipped to
     ema: float | None = None  # decay of an exponential moving average of the weights, such as 0.9999
     seed: int = 0
     logger: str = "csv"  # csv | tensorboard
@@ -150,6 +155,10 @@ class LatentConfig:
     refined: float = 0.0  # share of the photos with masks whose attention is refined in training; the paper: none
     grounding: float = 0.0  # weight of a loss of the others' attention, that words find their objects; the paper: none
     looking: bool = False  # train copies of the weights, for finding masks alone (with grounding); see lcad.grounding
+    teacher: str | None = None  # align features with a frozen network's: torchvision's name, or name=file of weights
+    teacher_node: str = "features.28"  # where in that network; this is conv5_3 of VGG16
+    teacher_site: str = "mid_block.attentions.0"  # which module of the UNet is aligned
+    teacher_weight: float = 0.5
     learning_rate: float = 5e-5
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0
@@ -163,6 +172,8 @@ class StageConfig:
     output: str = MISSING  # run folder: logs, Lightning checkpoints and, at the end, `model/`
     save_dtype: str = "float32"  # of the weights in `model/`: float32 | float16 | bfloat16
     init: str | None = None  # checkpoint folder to start from; None: from scratch, as `model` says
+    # from scratch: parts that are taken from a checkpoint folder all the same, such as {vae: checkpoints/mini}
+    init_parts: dict[str, str] = field(default_factory=dict)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

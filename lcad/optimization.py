@@ -6,12 +6,22 @@ import pytorch_lightning as pl
 import torch
 
 
-def step_generator(stage: pl.LightningModule) -> torch.Generator:
-    """A CPU generator that depends on seed, step, batch and device only: a resumed run draws the same noise."""
+def step_generator(stage: pl.LightningModule, on_device: bool = False) -> torch.Generator:
+    """A generator that depends on seed, step, batch and device only: a resumed run draws the same noise.
+
+    Args:
+        on_device: of the stage's device, which then need not be waited for; else of the CPU.
+    """
     trainer = stage.trainer
     batch = trainer.fit_loop.epoch_loop.total_batch_idx
     seed = hash((stage.trainer_config.seed, batch, trainer.global_rank)) % 2**63
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(stage.device if on_device else "cpu").manual_seed(seed)
+
+
+def clip_gradients(stage: pl.LightningModule) -> None:
+    """To the norm `trainer.gradient_clip`, on the device (Lightning's own clipping refuses a fused optimizer)."""
+    if stage.trainer_config.gradient_clip is not None:
+        torch.nn.utils.clip_grad_norm_(stage.parameters(), stage.trainer_config.gradient_clip)
 
 
 def build_optimizer(

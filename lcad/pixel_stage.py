@@ -13,7 +13,7 @@ from lcad.config import PixelConfig, TrainerConfig
 from lcad.data.photos import PhotoDataset
 from lcad.guided_decoder import guided_decode
 from lcad.metrics import colorfulness, psnr
-from lcad.optimization import build_optimizer, only_trained_weights, step_generator
+from lcad.optimization import build_optimizer, clip_gradients, only_trained_weights, step_generator
 from lcad.perceptual import build_lpips
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import posterior
@@ -45,6 +45,10 @@ class PixelStage(pl.LightningModule):
         if trainer_config.gradient_checkpointing:
             (self.vae if config.train == "autoencoder" else self.luminance_encoder).enable_gradient_checkpointing()
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
+
+    def prepare_resident(self, images: Tensor) -> dict[str, Tensor]:
+        """The images themselves, as 8 bit."""
+        return {"image": (images * 255).round().byte()}
 
     def training_data(self, photos: PhotoDataset) -> PhotoDataset:
         """The photos as they are: nothing is cached in stage 1."""
@@ -94,6 +98,9 @@ class PixelStage(pl.LightningModule):
         if self.config.artifact_map == "none":
             return (real - fake).abs().mean()
         return artifact_loss(real, fake, self.config.artifact_map, self.config.artifact_floor)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        clip_gradients(self)
 
     def validation_step(self, batch: dict, batch_index: int) -> None:
         rgb = batch["image"]

@@ -1,6 +1,7 @@
 """From a typed config to a running Lightning trainer, for both stages."""
 
 import sys
+import time
 import warnings
 from contextlib import nullcontext
 from datetime import timedelta
@@ -10,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.trainer.states import RunningStage
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lcad.builder import start_pipeline
-from lcad.config import StageConfig, TrainerConfig
+from lcad.config import LatentStageConfig, StageConfig, TrainerConfig
 from lcad.data.module import PhotoModule
 from lcad.data.sources import open_photos
 from ldm.devices import DTYPES
@@ -63,6 +65,19 @@ class LastCheckpoint(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
+class RunTimer(Timer):
+    """Lightning's timer, which counts what was prepared before the first step too.
+
+    Attributes:
+        prepared: the seconds that took.
+    """
+
+    prepared = 0.0
+
+    def time_elapsed(self, stage: RunningStage = RunningStage.TRAINING) -> float:
+        return super().time_elapsed(stage) + self.prepared
+
+
 class TrainedAverage(EMAWeightAveraging):
     """Lightning's moving average, for checkpoints that leave the frozen weights out."""
 
@@ -75,7 +90,7 @@ class TrainedAverage(EMAWeightAveraging):
 def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     """A Lightning trainer that logs to `output` and keeps `checkpoints/best.ckpt` and `last.ckpt` there."""
     checkpoints = output / "checkpoints"
-    timer = [] if config.hours is None else [Timer(timedelta(hours=config.hours))]
+    timer = [] if config.hours is None else [RunTimer(timedelta(hours=config.hours))]
     callbacks = [
         *timer,  # before the checkpoint, which is to see that time is up
         LastCheckpoint(checkpoints, config.checkpoint_every),
@@ -130,6 +145,28 @@ def resume_path(resume: str | None, output: Path) -> Path | None:
     return path
 
 
+def _data_of(config: StageConfig, stage: pl.LightningModule) -> PhotoModule:
+    """What a stage is trained on: photos read by workers, or held in its device's memory."""
+    options, latent = config.trainer, isinstance(config, LatentStageConfig)
+    with_masks = latent and bool(config.latent.refined or config.latent.grounding)
+    if config.data.resident:
+        from lcad.data.packed import open_packed
+        from lcad.data.resident import ResidentModule, ResidentPhotos
+
+        if not config.data.packed:
+            raise ValueError("data.resident needs data.packed: folders that scripts/pack_data.py has made")
+        packed, looking = open_packed([Path(folder) for folder in config.data.packed]), latent and config.latent.looking
+        kept = {"captioned": latent, "labelled_only": looking, "span": "noun" if looking else None}
+        train, validation = (
+            ResidentPhotos(stage, packed, split, config.data, options.seed, **kept) for split in ("train", "val")
+        )
+        return ResidentModule(train, validation, options.batch_size, 0, options.seed)
+    tokenizer = stage.pipeline.tokenizer if with_masks else None
+    photos = open_photos(config.data, stage.pipeline.config.image_size, options.seed, tokenizer)
+    training = stage.training_data(photos["train"])
+    return PhotoModule(training, photos["val"], options.batch_size, config.data.workers, options.seed)
+
+
 def train(
     config: StageConfig, stage_class: type[pl.LightningModule], stage_config: object, resume: str | None
 ) -> Path | None:
@@ -143,23 +180,22 @@ def train(
     """
     if config.save_dtype not in DTYPES:
         raise ValueError(f"save_dtype: got {config.save_dtype!r}; allowed: {', '.join(DTYPES)}")
-    output = Path(config.output)
+    started, output = time.monotonic(), Path(config.output)
     checkpoint = resume_path(resume, output)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
-    pipeline = start_pipeline(config.init, config.model, config.trainer.seed)
+    pipeline = start_pipeline(config.init, config.model, config.trainer.seed, config.init_parts)
     if not getattr(stage_config, "looking", False):
         pipeline.grounding = None  # made for the weights as they are, which now change
-    with_masks = getattr(stage_config, "refined", 0) or getattr(stage_config, "grounding", 0)
-    tokenizer = pipeline.tokenizer if with_masks else None
-    photos = open_photos(config.data, pipeline.config.image_size, config.trainer.seed, tokenizer)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)
     options = config.trainer
     trainer = build_trainer(options, output)
-    training_data = stage.to(trainer.strategy.root_device).training_data(photos["train"])
-    data = PhotoModule(training_data, photos["val"], options.batch_size, config.data.workers, options.seed)
+    data = _data_of(config, stage.to(trainer.strategy.root_device))
+    for callback in trainer.callbacks:
+        if isinstance(callback, RunTimer):
+            callback.prepared = time.monotonic() - started
     on_cpu = trainer.strategy.root_device.type == "cpu"
     # flash attention on the CPU has a slow backward pass: a fifth of the mini model's step
     with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext():

@@ -34,12 +34,12 @@ class PhotoModule(pl.LightningDataModule):
         super().__init__()
         self.train, self.validation = train, validation
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
-        self._resumed = {"epoch": 0, "batches_done": 0}
+        self.resumed = {"epoch": 0, "batches_done": 0}
 
     def train_dataloader(self) -> DataLoader:
         sampler = ResumableSampler(self.train, self.trainer.world_size, self.trainer.global_rank, self.seed)
-        sampler.resumed = (self._resumed["epoch"], self._resumed["batches_done"] * self.batch_size)
-        sampler.set_epoch(self._resumed["epoch"])  # Lightning does so only after workers have begun to fetch
+        sampler.resumed = (self.resumed["epoch"], self.resumed["batches_done"] * self.batch_size)
+        sampler.set_epoch(self.resumed["epoch"])  # Lightning does so only after workers have begun to fetch
         return self._loader(self.train, sampler=sampler, drop_last=len(self.train) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
@@ -67,4 +67,4 @@ class PhotoModule(pl.LightningDataModule):
         return {"epoch": self.trainer.current_epoch, "batches_done": done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._resumed = state
+        self.resumed = state

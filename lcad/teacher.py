@@ -1,0 +1,90 @@
+"""A frozen teacher of what things are: the UNet's features are drawn to another network's, seen in the grey photo.
+
+Representation alignment (Yu et al., Representation Alignment for Generation, 2025): a small model learns what it paints
+sooner if one of its layers has to tell what a trained classifier sees. The teacher looks at the luminance, as the
+colorizer does; in sampling there is no teacher.
+
+Shapes: images (B, 3, S, S); teacher's features (B, C_t, h_t, w_t); the UNet's (B, C, h, w).
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from ldm.checkpoint import load_state_dict
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want them
+HIDDEN = 512
+
+
+class Teacher(nn.Module):
+    """A frozen network of torchvision's up to one of its nodes, its features standardised per channel.
+
+    Args:
+        name: of torchvision's models, such as "vgg16", or "vgg16=<file of weights>"; without a file torchvision's
+            ImageNet weights are downloaded. A file may hold the convolutions alone.
+        node: where its features are taken, see torchvision's `get_graph_node_names`.
+
+    Raises:
+        ValueError: an unknown model or node, or a file of another model. CheckpointError: it cannot be read.
+    """
+
+    def __init__(self, name: str, node: str):
+        super().__init__()
+        model_name, _, file = name.partition("=")
+        if model_name not in torchvision.models.list_models():
+            raise ValueError(f"latent.teacher: got {model_name!r}; allowed: names of torchvision.models.list_models()")
+        model = torchvision.models.get_model(model_name, weights=None if file else "DEFAULT")
+        try:
+            self.features = create_feature_extractor(model.eval(), {node: "features"})
+        except ValueError as error:
+            raise ValueError(f"latent.teacher_node: {node!r} is not in {model_name} ({_first_line(error)})") from error
+        if file:
+            wanted = self.features.state_dict()
+            given = {key: value for key, value in load_state_dict(Path(file)).items() if key in wanted}
+            missing = sorted(wanted.keys() - given.keys())
+            if missing or any(given[key].shape != wanted[key].shape for key in given):
+                raise ValueError(f"latent.teacher: {file}: not the weights of {model_name}; missing {missing[:3]}")
+            self.features.load_state_dict(given)
+        self.register_buffer("mean", torch.tensor(0.0))
+        self.register_buffer("std", torch.tensor(1.0))
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Always in eval mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, grey: Tensor) -> Tensor:
+        """Grey photos in [0, 1] as RGB -> standardised features."""
+        mean, std = (grey.new_tensor(value)[:, None, None] for value in (MEAN, STD))
+        return (self.features((grey - mean) / std)["features"].float() - self.mean) / self.std
+
+    def standardise(self, grey: Tensor) -> None:
+        """Bring the features to mean 0 and deviation 1 per channel, as they are of these photos."""
+        self.mean, self.std = torch.zeros_like(self.mean), torch.ones_like(self.std)
+        features = self(grey)
+        self.mean = features.mean((0, 2, 3), keepdim=True)
+        self.std = features.std((0, 2, 3), keepdim=True).clamp_min(1e-3)
+
+
+class AlignmentHead(nn.Sequential):
+    """What the UNet's features (B, C, h, w) say of the teacher's: two 1x1 convolutions, for training alone."""
+
+    def __init__(self, channels: int, teacher_channels: int):
+        super().__init__(nn.Conv2d(channels, HIDDEN, 1), nn.SiLU(), nn.Conv2d(HIDDEN, teacher_channels, 1))
+
+    def loss(self, features: Tensor, wanted: Tensor) -> Tensor:
+        """1 - cosine over channels, the mean over places: a scalar in [0, 2]."""
+        said = self(features).float()
+        if said.shape[-2:] != wanted.shape[-2:]:
+            said = F.interpolate(said, wanted.shape[-2:], mode="bilinear", antialias=True)
+        return 1 - F.cosine_similarity(said, wanted.float(), dim=1).mean()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
