@@ -37,8 +37,8 @@ def test_shifted_time_steps(shift, below_half):
 
 
 def test_a_shift_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="timestep_shift: got 0.0; it must be above 0"):
-        LatentStage(build_pipeline(tiny_config()), LatentConfig(timestep_shift=0.0), TrainerConfig())
+    with pytest.raises(ValueError, match="latent.timestep_shift: got 0.0; it must be above 0"):
+        LatentConfig(timestep_shift=0.0)
 
 
 def test_refined_attention_in_training_is_that_of_sampling(tiny_pipeline):
