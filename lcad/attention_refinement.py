@@ -174,7 +174,10 @@ def token_loss(logits: Tensor, target: Tensor) -> Tensor:
 def _resize_targets(
     photos: list[InstanceMasks | None], size: tuple[int, int], tokens: int, mode: str
 ) -> tuple[Tensor, Tensor]:
-    """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase, 0 outside phrases."""
+    """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase.
+
+    The weight is 0 outside phrases, and for those whose mask has no pixel left at this size.
+    """
     target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
     weight = torch.zeros(len(photos), 1, 1, tokens)
     given = [(row, photo) for row, photo in enumerate(photos) if photo is not None and photo.phrases]
@@ -188,6 +191,9 @@ def _resize_targets(
     if not owners:  # all lie beyond the tokens that CLIP reads
         return target, weight
     shares = torch.tensor([1 / max(end - start, 1) for _, (start, end) in phrases])
+    # too small for this layer: a phrase is not to be moved away from its own object; one that is elsewhere is
+    lost = (masks.flatten(1).amax(1) > 0).cpu() & (resized.amax(1) <= 0)
+    shares[lost] = 0
     (rows, columns), numbers = zip(*owners, strict=True), list(owners.values())
     target[rows, 0, :, columns] = resized[numbers]
     weight[rows, 0, 0, columns] = shares[numbers]

@@ -1,12 +1,13 @@
 """The typed configs of both training stages: every key, its type and its meaning.
 
-A YAML file and `key=value` overrides are merged into these; an unknown key or a wrong type is an error
-that names the key's path.
+A YAML file and `key=value` overrides are merged into these; an unknown key, a wrong type or a value that is not
+allowed (`ALLOWED`) is an error that names the key's path.
 """
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,8 +18,125 @@ class ConfigError(ValueError):
     """A config that cannot be used; the message is one line with the key's path."""
 
 
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers from `low` to `high`, without `low` if that is `above`."""
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"it must be {'above' if self.above else 'from'} {self.low} to {self.high}"
+        return f"it must be above {self.low}" if self.above else f"it must be {self.low} or more"
+
+
+NATURAL, COUNT, NUMBER, POSITIVE, SHARE = Range(0), Range(1), Range(0.0), Range(0, above=True), Range(0, 1)
+
+ALLOWED: dict[str, dict[str, Range | tuple[str, ...]]] = {
+    "": {"save_dtype": ("float32", "float16", "bfloat16")},
+    "model": {"image_size": COUNT, "hint_scale": ("unit", "release")},
+    "model.autoencoder": {
+        "block_out_channels": COUNT,
+        "layers_per_block": COUNT,
+        "latent_channels": COUNT,
+        "norm_num_groups": COUNT,
+        "scaling_factor": POSITIVE,
+    },
+    "model.unet": {
+        "block_out_channels": COUNT,
+        "layers_per_block": COUNT,
+        "attention_heads": COUNT,
+        "norm_num_groups": COUNT,
+        "sites": ("none", "conv_in", "down_blocks"),
+    },
+    "model.text": dict.fromkeys(("hidden_size", "layers", "heads", "intermediate_size"), COUNT),
+    "data": {
+        "max_photos": COUNT,
+        "repeat": COUNT,
+        "validation": NATURAL,
+        "crop": ("random", "center"),
+        "zoom": Range(1),
+        "scarce": SHARE,
+        "drop": SHARE,
+        "workers": NATURAL,
+        "crops": NATURAL,
+    },
+    "trainer": dict.fromkeys(
+        ("batch_size", "accumulate", "epochs", "steps", "devices", "log_every", "validate_every", "checkpoint_every"),
+        COUNT,
+    )
+    | {
+        "hours": POSITIVE,
+        "ema": SHARE,
+        "gradient_clip": POSITIVE,
+        "seed": Range(0, 2**32 - 1),
+        "logger": ("csv", "tensorboard"),
+        "validation_batches": NATURAL,
+    },
+    "pixel": {
+        "train": ("luminance", "autoencoder"),
+        "artifact_map": ("paper", "ldl", "none"),
+        "discriminator_channels": COUNT,
+        "perceptual_net": ("vgg", "alex", "squeeze"),
+        "adversarial_start": NATURAL,
+    }
+    | dict.fromkeys(
+        (
+            "learning_rate",
+            "final_learning_rate",
+            "artifact_floor",
+            "chroma_weight",
+            "adversarial",
+            "perceptual",
+            "kl",
+        ),
+        NUMBER,
+    ),
+    "latent": {
+        "sites": ("none", "conv_in", "down_blocks"),
+        "prediction": ("epsilon", "v_prediction"),
+        "timestep_shift": POSITIVE,
+        "refined": SHARE,
+        "grounding": NUMBER,
+        "teacher_weight": NUMBER,
+        "learning_rate": NUMBER,
+        "final_learning_rate": NUMBER,
+        "warmup_steps": NATURAL,
+        "sample_steps": Range(1, 1000),
+        "guidance": NUMBER,
+    },
+}
+ALLOWED["data.more"] = {key: ALLOWED["data"][key] for key in ("max_photos", "repeat")}
+"""section -> key -> what a value, or each of a list, may be; None is for the type to allow"""
+
+
+class Checked:
+    """A section whose values are held against `ALLOWED` whenever one is made."""
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self):
+        for key, allowed in ALLOWED[self.section].items():
+            given = getattr(self, key)
+            for value in given if isinstance(given, list) else [given]:
+                if value is not None and value not in allowed:
+                    said = allowed if isinstance(allowed, Range) else f"allowed: {', '.join(allowed)}"
+                    raise ValueError(f"{self._path(key)}: got {value!r}; {said}")
+        if getattr(self, "final_learning_rate", None) is not None and self.learning_rate == 0:
+            raise ValueError(f"{self._path('final_learning_rate')}: needs a learning_rate above 0 to come from")
+
+    def _path(self, key: str) -> str:
+        return f"{self.section}.{key}" if self.section else key
+
+
 @dataclass
-class AutoencoderConfig:
+class AutoencoderConfig(Checked):
+    section: ClassVar[str] = "model.autoencoder"
     block_out_channels: list[int] = field(default_factory=lambda: [128, 256, 512, 512])
     layers_per_block: int = 2
     latent_channels: int = 4
@@ -27,7 +145,8 @@ class AutoencoderConfig:
 
 
 @dataclass
-class UNetConfig:
+class UNetConfig(Checked):
+    section: ClassVar[str] = "model.unet"
     block_out_channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])
     attention_levels: list[bool] = field(default_factory=lambda: [True, True, True, False])
     layers_per_block: int = 2
@@ -37,7 +156,8 @@ class UNetConfig:
 
 
 @dataclass
-class TextConfig:
+class TextConfig(Checked):
+    section: ClassVar[str] = "model.text"
     hidden_size: int = 768
     layers: int = 12
     heads: int = 12
@@ -46,9 +166,10 @@ class TextConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Checked):
     """The architecture, for training from scratch. The defaults are Stable Diffusion 1.5."""
 
+    section: ClassVar[str] = "model"
     image_size: int = 256  # side in pixels of a square photo at the model's size
     hint_scale: str = "unit"  # see lcad.color.HINT_SCALES
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -67,9 +188,10 @@ class LabelsConfig:
 
 
 @dataclass
-class SourceConfig:
+class SourceConfig(Checked):
     """One folder of captioned photos."""
 
+    section: ClassVar[str] = "data.more"
     folder: str = MISSING  # folder of images (or with a subfolder images/)
     captions: str | None = None  # caption file; None: looked for, see lcad.captions.read_captions
     # where captions come from, see lcad.data.sources.CAPTION_SOURCES: file, dominant_colors, label_maps, ...
@@ -85,6 +207,7 @@ class SourceConfig:
 
 @dataclass
 class DataConfig(SourceConfig):
+    section: ClassVar[str] = "data"
     more: list[SourceConfig] = field(default_factory=list)  # further folders, mixed with the first
     left_out_words: list[str] = field(default_factory=list)  # training goes without captions that have one of them
     validation: int = 64  # photos of each folder for validation
@@ -100,7 +223,8 @@ class DataConfig(SourceConfig):
 
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(Checked):
+    section: ClassVar[str] = "trainer"
     batch_size: int = 8  # per device
     accumulate: int = 1  # batches per optimizer step
     epochs: int | None = None
@@ -125,9 +249,10 @@ class TrainerConfig:
 
 
 @dataclass
-class PixelConfig:
+class PixelConfig(Checked):
     """Stage 1, Eq. 4: L = L_rec + adversarial * L_dis + perceptual * L_per."""
 
+    section: ClassVar[str] = "pixel"
     train: str = "luminance"  # luminance (the paper: autoencoder frozen) | autoencoder (a base model)
     learning_rate: float = 1e-6
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
@@ -144,11 +269,14 @@ class PixelConfig:
 
 
 @dataclass
-class LatentConfig:
+class LatentConfig(Checked):
     """Stage 2, Eq. 6."""
 
+    section: ClassVar[str] = "latent"
     # name patterns of what is trained over unet.* and text_encoder.*; those that begin with ! take away
-    trainable: list[str] = field(default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_out.*"])
+    trainable: list[str] = field(
+        default_factory=lambda: ["unet.*.extension.*", "unet.up_blocks.*", "unet.conv_norm_out.*", "unet.conv_out.*"]
+    )
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
     timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
@@ -166,9 +294,14 @@ class LatentConfig:
     sample_steps: int = 20  # DDIM steps of the images in the log
     guidance: float = 5.0  # of those images, and saved as the model's own
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.looking and not self.grounding:
+            raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
+
 
 @dataclass
-class StageConfig:
+class StageConfig(Checked):
     output: str = MISSING  # run folder: logs, Lightning checkpoints and, at the end, `model/`
     save_dtype: str = "float32"  # of the weights in `model/`: float32 | float16 | bfloat16
     init: str | None = None  # checkpoint folder to start from; None: from scratch, as `model` says

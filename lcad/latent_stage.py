@@ -53,14 +53,10 @@ class LatentStage(pl.LightningModule):
 
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
         super().__init__()
-        if config.timestep_shift <= 0:
-            raise ValueError(f"latent.timestep_shift: got {config.timestep_shift}; it must be above 0, 1 is uniform")
         if (config.refined or config.grounding) and trainer_config.gradient_checkpointing:
             raise ValueError(
                 "latent.refined and latent.grounding do not go with trainer.gradient_checkpointing; switch that off"
             )
-        if config.looking and not config.grounding:
-            raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))

@@ -3,6 +3,7 @@
 Shapes: B photos, H x W pixels; level i has C_i channels at H / 2^i.
 """
 
+import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Encoder
@@ -14,6 +15,8 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
 
     The encoder's output head is left out: nothing uses it (the release carries it unused).
     """
+
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -60,13 +63,18 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
             features.append(self.zero_convs[len(features)](x))
             return x
 
+        def run(resnet: nn.Module, x: Tensor) -> Tensor:
+            if self.encoder.gradient_checkpointing and torch.is_grad_enabled():
+                return self.encoder._gradient_checkpointing_func(resnet, x, None)
+            return resnet(x, None)
+
         x = self.encoder.conv_in(hint)
         for block in self.encoder.down_blocks:
             for resnet in block.resnets:
-                x = keep(resnet(x, None))
+                x = keep(run(resnet, x))
             for downsampler in block.downsamplers or ():
                 x = downsampler(x)
         middle = self.encoder.mid_block
-        x = keep(middle.resnets[0](x, None))
-        keep(middle.resnets[1](middle.attentions[0](x), None))
+        x = keep(run(middle.resnets[0], x))
+        keep(run(middle.resnets[1], middle.attentions[0](x)))
         return features

@@ -4,6 +4,7 @@ import math
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 
 
 def step_generator(stage: pl.LightningModule, on_device: bool = False) -> torch.Generator:
@@ -27,20 +28,34 @@ def clip_gradients(stage: pl.LightningModule) -> None:
 def build_optimizer(
     stage: pl.LightningModule, learning_rate: float, final_learning_rate: float | None, warmup_steps: int
 ) -> dict:
-    """Adam over what requires a gradient, with linear warm-up and, if a final rate is given, cosine decay."""
+    """Adam over what requires a gradient, with linear warm-up and, if a final rate is given, cosine decay.
+
+    The decay is by the share of the steps or of the hours that is done, whichever is greater.
+    """
     parameters = [parameter for parameter in stage.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
-    total = stage.trainer.estimated_stepping_batches
+    trainer = stage.trainer
+    total = trainer.estimated_stepping_batches
     final = 1.0 if final_learning_rate is None else final_learning_rate / learning_rate
 
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        done = min(1.0, (step - warmup_steps) / max(1, total - warmup_steps)) if math.isfinite(total) else 0.0
+        done = (step - warmup_steps) / max(1, total - warmup_steps) if math.isfinite(total) else 0.0
+        done = min(1.0, max(done, time_share(trainer)))
         return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def time_share(trainer: pl.Trainer) -> float:
+    """The share of its hours that a run has used, earlier parts of it too; 0 without a limit, alike on all devices."""
+    timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
+    if timer is None:
+        return 0.0
+    used, left = timer.time_elapsed(), timer.time_remaining()
+    return trainer.strategy.broadcast(used / (used + left))
 
 
 def only_trained_weights(stage: pl.LightningModule, checkpoint: dict) -> None:

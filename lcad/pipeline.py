@@ -38,11 +38,12 @@ from ldm.text_encoder import encode_captions
 
 TILED_SHARE = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
 OUTPUT_LUMINANCE = ("input", "decoded")
+OUTPUT_TYPES = ("pil", "pt", "np", "decoded")
 
 
 @dataclass
 class LCADPipelineOutput(BaseOutput):
-    """`images`: PIL images of the photos' own sizes, or tensors (3, H, W) in [0, 1]; see `output_type`."""
+    """`images`: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`."""
 
     images: list
 
@@ -182,8 +183,9 @@ class LCADPipeline(DiffusionPipeline):
             output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
             luminance_guidance: decode with the luminance features; False: as the plain autoencoder does (W/o LIC).
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
-            output_type: `pil`, `pt`, or `decoded`: the decoded pictures (3, h, w) at the model's size, whose
-                chroma `lcad.upsampling.recolored_strips` brings to a large photo.
+            output_type: `pil`; `pt`, (3, H, W) in [0, 1]; `np`, (H, W, 3) float in [0, 1]; or `decoded`: the decoded
+                pictures (3, h, w) at the model's size, whose chroma `lcad.upsampling.recolored_strips` brings to a
+                large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
             tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
@@ -205,6 +207,8 @@ class LCADPipeline(DiffusionPipeline):
             raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
         if output_luminance not in OUTPUT_LUMINANCE:
             raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}; allowed: {', '.join(OUTPUT_TYPES)}")
         sizes = {self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos}
         if len(sizes) != 1:
             raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
@@ -224,8 +228,8 @@ class LCADPipeline(DiffusionPipeline):
                 shape = (len(photos), self.vae.config.latent_channels, *latent_size)
                 latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"))
             instances = [
-                self._instances(text, mask, size) if refinement is not None and mask is not None else None
-                for text, mask in zip(captions, mask_list, strict=True)
+                None if refinement is None or mask is None else self._instances(text, mask, own.shape[-2:], size)
+                for text, mask, own in zip(captions, mask_list, luminances, strict=True)
             ]
             z = self._sample(
                 latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
@@ -242,6 +246,8 @@ class LCADPipeline(DiffusionPipeline):
         else:
             results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
         self.maybe_free_model_hooks()
+        if output_type == "np":
+            results = [rgb.movedim(0, -1).numpy() for rgb in results]
         return LCADPipelineOutput(images=[to_image(rgb) for rgb in results] if output_type == "pil" else results)
 
     def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
@@ -333,17 +339,30 @@ class LCADPipeline(DiffusionPipeline):
         return denoise if guidance_scale == 1 else guided(denoise, guidance_scale)
 
     def _instances(
-        self, caption: str, masks: Tensor | np.ndarray | InstanceMasks, size: tuple[int, int]
+        self,
+        caption: str,
+        masks: Tensor | np.ndarray | InstanceMasks,
+        photo: tuple[int, int],
+        size: tuple[int, int],
     ) -> InstanceMasks:
-        if isinstance(masks, InstanceMasks):
-            phrases, masks = masks.phrases, masks.masks
-        else:
-            phrases = comma_phrases(caption, self.tokenizer)
-        masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+        given = masks if isinstance(masks, InstanceMasks) else None
+        phrases = comma_phrases(caption, self.tokenizer) if given is None else given.phrases
+        masks = torch.as_tensor(np.asarray(masks if given is None else given.masks), dtype=torch.float32)
         if masks.ndim != 3 or len(masks) > len(phrases):
             raise ValueError(
                 f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "
                 "expected (phrases, H, W), at most one for each comma-separated phrase"
+            )
+        if not ((masks >= 0) & (masks <= 1)).all():
+            raise ValueError(
+                f"masks with values from {masks.min():g} to {masks.max():g} for {caption!r}; allowed: 0 to 1; "
+                "divide those in 0..255 by 255"
+            )
+        height, width = masks.shape[-2:]
+        if given is None and abs(height * photo[1] - width * photo[0]) > latent_stride(self.vae) * max(photo):
+            raise ValueError(
+                f"masks of {width}x{height} pixels for a photo of {photo[1]}x{photo[0]}; "
+                "expected (phrases, H, W) of the photo's size, or of its shape"
             )
         if tuple(masks.shape[-2:]) != size:
             masks = F.interpolate(masks[None], size, mode="area")[0]

@@ -19,8 +19,6 @@ from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import posterior
 from ldm.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 
-TRAINED = ("luminance", "autoencoder")
-
 
 class PixelStage(pl.LightningModule):
     """L = L_rec + alpha L_dis + beta L_per (Eq. 4).
@@ -33,8 +31,6 @@ class PixelStage(pl.LightningModule):
 
     def __init__(self, pipeline: LCADPipeline, config: PixelConfig, trainer_config: TrainerConfig):
         super().__init__()
-        if config.train not in TRAINED:
-            raise ValueError(f"pixel.train: got {config.train!r}; allowed: {', '.join(TRAINED)}")
         self.config, self.trainer_config = config, trainer_config
         self.pipeline = pipeline
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder

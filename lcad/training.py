@@ -48,7 +48,7 @@ class ExampleGrid(pl.Callback):
 
 
 class LastCheckpoint(pl.Callback):
-    """Write `last.ckpt` every so many steps and at the last one.
+    """Write `last.ckpt` every so many steps and at the last one, be it of the steps, the epochs or the hours.
 
     Always inside the epoch: after `fit` has ended, Lightning counts the broken-off epoch as done, and a run
     resumed from there would not see the rest of its photos.
@@ -59,7 +59,8 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
         step = trainer.global_step
-        ending = trainer.should_stop or step == trainer.max_steps
+        last_epoch = trainer.max_epochs == trainer.current_epoch + 1
+        ending = trainer.should_stop or step == trainer.max_steps or (last_epoch and trainer.is_last_batch)
         if step != self.saved_step and (step % self.every == 0 or ending):
             self.saved_step = step
             trainer.save_checkpoint(self.path)
@@ -103,9 +104,7 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
         callbacks.append(TrainedAverage(decay=config.ema**EMA_EVERY, update_every_n_steps=EMA_EVERY))
     if config.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200))
-    logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}.get(config.logger)
-    if logger is None:
-        raise ValueError(f"trainer.logger: got {config.logger!r}; allowed: csv, tensorboard")
+    logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[config.logger]
     return pl.Trainer(
         default_root_dir=output,
         accelerator=config.accelerator,
@@ -136,7 +135,7 @@ def resume_path(resume: str | None, output: Path) -> Path | None:
         FileNotFoundError: nothing there to resume from.
     """
     if resume is None:
-        if (output / "checkpoints").exists():
+        if (output / "checkpoints").exists() or (output / "model").exists():
             raise FileExistsError(f"{output}: holds a run already; go on with --resume last, or choose another output=")
         return None
     path = output / "checkpoints" / "last.ckpt" if resume == "last" else Path(resume)
@@ -178,8 +177,6 @@ def train(
     Raises:
         FileNotFoundError, FileExistsError, ValueError: what a user can mend; messages are one line.
     """
-    if config.save_dtype not in DTYPES:
-        raise ValueError(f"save_dtype: got {config.save_dtype!r}; allowed: {', '.join(DTYPES)}")
     started, output = time.monotonic(), Path(config.output)
     checkpoint = resume_path(resume, output)
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)

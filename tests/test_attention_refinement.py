@@ -90,6 +90,31 @@ def test_the_grounding_loss_is_that_of_the_mean_over_heads():
     assert small.grounding_loss(perfect).item() == pytest.approx(log(2) / 4 + log(2), rel=1e-4)
 
 
+def test_a_mask_too_small_for_a_layer_leaves_its_phrase_alone_there():
+    """4 x 4 of 64 x 64 pixels, wherever it lies: `nearest` loses it at 8 x 8 in most places, not at 64 x 64."""
+    lost = 0
+    for top in range(0, 60, 3):
+        masks = torch.zeros(2, 64, 64)
+        masks[0, top : top + 4, 60 - top : 64 - top], masks[1, :, 32:] = 1, 1
+        targets = LogitTargets([InstanceMasks(PHRASES, masks)], (64, 64), heads=1)
+        gradient = targets.gradient(torch.zeros(1, 1, 64, 77), "element")[0, 0]
+        kept = F.interpolate(masks[None], (8, 8))[0, 0].any()
+        assert gradient[:, 1:4].any() == kept and (gradient[:, 1:4].min() == -0.5 or not kept)
+        assert gradient[:, 5:8].any(), "the other phrase stays"
+        assert targets.gradient(torch.zeros(1, 1, 4096, 77), "element")[0, 0, :, 1:4].eq(-0.5).sum() == 16 * 3
+        lost += not kept
+    assert lost > 10
+
+
+def test_an_object_that_is_elsewhere_is_still_kept_away():
+    """In a part of the photo without it, as in a tile, the whole mask is empty."""
+    masks = torch.zeros(1, 64, 64)
+    masks[0, :, :32] = 1
+    part = InstanceMasks(PHRASES[:1], masks).part(slice(0, 8), slice(4, 8), (8, 8))
+    targets = LogitTargets([part], (8, 4), heads=1)
+    assert targets.gradient(torch.zeros(1, 1, 32, 77), "element")[0, 0, :, 1:4].eq(0.5).all()
+
+
 def test_masks_reach_every_level_and_odd_sizes():
     masks = torch.ones(2, 10, 6)
     targets = LogitTargets([InstanceMasks(PHRASES, masks)], (5, 3), heads=1)
@@ -139,7 +164,11 @@ def test_part_of_the_steps():
     assert [denoise(0, t) for t in range(10, 0, -1)] == ["out"] * 2 + ["in"] * 3 + ["out"] * 5
 
 
-@pytest.mark.parametrize("options", [{"mode": "three_pass"}, {"normalization": "sum"}, {"start": 0.8, "end": 0.2}])
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "three_pass"}, {"normalization": "sum"}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -0.5}],
+)
 def test_unknown_settings_are_named(options):
     with pytest.raises(ValueError, match="unknown|start"):
         Refinement(**options)
+    Refinement(start=0.5, end=0.5)  # no step at all is no mistake

@@ -1,11 +1,21 @@
 """Colour conversions against scikit-image, and the hint."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from skimage.color import lab2rgb, rgb2lab
 
-from lcad.color import lab_to_rgb, luminance_to_hint, merge_chroma, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
+from lcad.color import (
+    lab_to_rgb,
+    luminance_to_hint,
+    merge_chroma,
+    reduce_to_gamut,
+    rgb_to_lab,
+    rgb_to_luminance,
+    rgb_to_ycc,
+)
 
 
 def test_lab_is_scikit_images():
@@ -41,3 +51,44 @@ def test_merging_takes_luminance_from_the_one_and_chroma_from_the_other():
     merged = rgb_to_lab(merge_chroma(rgb_to_luminance(photo), rgb_to_lab(colours)))
     assert torch.allclose(merged[:, :1], rgb_to_luminance(photo), atol=1e-2)
     assert torch.allclose(merged[:, 1:], rgb_to_lab(colours)[:, 1:], atol=1e-2)
+
+
+def test_colours_outside_the_gamut_lose_chroma_alone():
+    """To the edge of what sRGB shows: 2 % more would be outside."""
+    lab = torch.tensor([[50.0, 20, -10], [50, 120, 90], [90, -90, 20], [30, 5, -110], [120, 10, 10], [-5, 0, 0]])
+    lab = lab.T.reshape(3, 2, 3)
+    reduced = reduce_to_gamut(lab)
+    assert torch.equal(reduced[:, 0, 0], lab[:, 0, 0]), "what can be shown stays"
+    assert torch.equal(reduced[0], lab[0].clamp(0, 100))
+    assert torch.allclose(reduced[1] * lab[2], reduced[2] * lab[1], atol=1e-2), "the hue stays"
+    back = rgb_to_lab(lab_to_rgb(reduced).double())
+    assert torch.allclose(back, reduced.double(), atol=0.02), "nothing is clipped"
+    for pixel in ((0, 1), (0, 2), (1, 0)):
+        one = reduced[:, pixel[0], pixel[1], None, None].clone()
+        assert one[1:].abs().max() > 10
+        one[1:] *= 1.02
+        assert not torch.allclose(rgb_to_lab(lab_to_rgb(one)), one, atol=0.02), pixel
+    coarse = reduce_to_gamut(lab, steps=1)
+    share = coarse[1:, 0, 1] / lab[1:, 0, 1]
+    assert share.tolist() in ([0, 0], [0.5, 0.5])
+    assert torch.equal(reduce_to_gamut(lab, tolerance=1e3)[1:], lab[1:])
+    assert torch.equal(lab[0, 1, 1:], torch.tensor([120.0, -5])), "the colours given are not changed"
+
+
+def test_gradients_are_finite_where_powers_have_none():
+    for convert, values in ((rgb_to_lab, [0.0, 1, 0.5]), (lab_to_rgb, [0.0, 60, -60])):
+        image = torch.tensor(values).reshape(3, 1, 1).requires_grad_()
+        convert(image).sum().backward()
+        assert torch.isfinite(image.grad).all()
+
+
+def test_conversions_keep_the_type_and_take_extreme_colours():
+    assert rgb_to_lab(torch.rand(3, 2, 2)).dtype == torch.float32
+    dark = torch.linspace(0, 0.06, 40, dtype=torch.float64).reshape(1, 1, 40).expand(3, 1, 40)
+    expected = rgb2lab(dark.permute(1, 2, 0).numpy())
+    assert np.allclose(rgb_to_lab(dark).permute(1, 2, 0), expected, atol=1e-9)
+    assert torch.allclose(lab_to_rgb(rgb_to_lab(dark)), dark, atol=1e-5)
+    far = torch.tensor([20.0, 0, 127]).reshape(3, 1, 1)
+    with warnings.catch_warnings(action="ignore"):  # that scikit-image clips it as well
+        expected = lab2rgb(far.permute(1, 2, 0).numpy())
+    assert np.allclose(lab_to_rgb(far).permute(1, 2, 0), expected, atol=1e-5)

@@ -1,10 +1,32 @@
 """Typed configs: every committed one loads, mistakes name the key."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from lcad.config import ConfigError, LatentStageConfig, PixelStageConfig, load_config
+from lcad.artifact_loss import ARTIFACT_MAPS
+from lcad.color import HINT_SCALES
+from lcad.config import (
+    ALLOWED,
+    AutoencoderConfig,
+    ConfigError,
+    DataConfig,
+    LatentConfig,
+    LatentStageConfig,
+    ModelConfig,
+    PixelConfig,
+    PixelStageConfig,
+    TextConfig,
+    TrainerConfig,
+    UNetConfig,
+    load_config,
+)
+from lcad.extended_conv import SITES
+from lcad.perceptual import BACKBONES
+from ldm.devices import DTYPES
+from ldm.schedulers import PREDICTIONS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -48,6 +70,59 @@ def test_mistakes_name_the_key(tmp_path, text, overrides, named):
     with pytest.raises(ConfigError) as error:
         load_config(PixelStageConfig, path, overrides)
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("trainer.steps=-5", "trainer.steps: got -5; it must be 1 or more"),
+        ("trainer.batch_size=0", "trainer.batch_size: got 0; it must be 1 or more"),
+        ("trainer.hours=0", "trainer.hours: got 0.0; it must be above 0"),
+        ("trainer.ema=1.5", "trainer.ema: got 1.5; it must be from 0 to 1"),
+        ("trainer.logger=paper", "trainer.logger: got 'paper'; allowed: csv, tensorboard"),
+        ("latent.learning_rate=nan", "latent.learning_rate: got nan; it must be 0.0 or more"),
+        ("latent.guidance=inf", "latent.guidance: got inf; it must be 0.0 or more"),
+        ("latent.sites=everywhere", "latent.sites: got 'everywhere'; allowed: none, conv_in, down_blocks"),
+        ("latent.looking=true", "latent.looking: words learn to look by latent.grounding"),
+        ("data.drop=7", "data.drop: got 7.0; it must be from 0 to 1"),
+        ("data.scarce=-0.1", "data.scarce: got -0.1; it must be from 0 to 1"),
+        ("data.zoom=0.5", "data.zoom: got 0.5; it must be 1 or more"),
+        ("data.more=[{folder: f, repeat: 0}]", "data.more.repeat: got 0; it must be 1 or more"),
+        ("data.crop=left", "data.crop: got 'left'; allowed: random, center"),
+        ("save_dtype=int8", "save_dtype: got 'int8'; allowed: float32, float16, bfloat16"),
+        ("model.autoencoder.block_out_channels=[8,0]", "model.autoencoder.block_out_channels: got 0; it must be 1"),
+        ("model.hint_scale=other", "model.hint_scale: got 'other'; allowed: unit, release"),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused(tmp_path, override, said):
+    path = tmp_path / "x.yaml"
+    path.write_text("output: o\ndata: {folder: f}")
+    with pytest.raises(ConfigError) as error:
+        load_config(LatentStageConfig, path, [override])
+    assert f"{path}: {said}" in str(error.value)
+
+
+def test_a_decay_needs_a_rate_to_come_from():
+    with pytest.raises(ValueError, match="pixel.final_learning_rate: needs a learning_rate above 0"):
+        PixelConfig(learning_rate=0, final_learning_rate=1e-6)
+
+
+def test_allowed_names_are_those_there_are():
+    assert ALLOWED["model"]["hint_scale"] == tuple(HINT_SCALES)
+    assert ALLOWED["model.unet"]["sites"] == ALLOWED["latent"]["sites"] == tuple(SITES)
+    assert ALLOWED["latent"]["prediction"] == tuple(PREDICTIONS)
+    assert ALLOWED["pixel"]["artifact_map"] == (*ARTIFACT_MAPS, "none")
+    assert ALLOWED["pixel"]["perceptual_net"] == tuple(BACKBONES)
+    assert ALLOWED[""]["save_dtype"] == tuple(DTYPES)
+
+
+def test_every_number_is_held_against_a_range():
+    """A new key without one would be taken as it comes."""
+    for section in (AutoencoderConfig, UNetConfig, TextConfig, ModelConfig, DataConfig, TrainerConfig, PixelConfig,
+                    LatentConfig):  # fmt: skip
+        hints = get_type_hints(section)
+        numbers = {f.name for f in fields(section) if {int, float} & {hints[f.name], *get_args(hints[f.name])}}
+        assert numbers <= ALLOWED[section.section].keys(), section
 
 
 def test_overrides_win(tmp_path):

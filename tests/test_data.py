@@ -1,22 +1,27 @@
 """The data set of training: repeatable keys, splits, bad files, and a cache that says the same."""
 
 import json
+import os
+import shutil
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from PIL import Image
 
 from lcad.config import DataConfig, LabelsConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
 from lcad.data.instances import instances_of_label_maps
-from lcad.data.module import ResumableSampler
+from lcad.data.module import PhotoModule, ResumableSampler
 from lcad.data.photos import collate, take_instances
 from lcad.data.sources import open_photos
 from lcad.latent_stage import LatentStage
 from lcad.pipeline import LCADPipeline
+from ldm.images import ImageError
+from tests.conftest import random_photo
 
 
 def opened(folder, **options):
@@ -57,6 +62,42 @@ def test_bad_photos_and_absent_names_are_warned_of(photo_folder):
         assert photos[0]["image"].shape == (3, 32, 32)
 
 
+def test_a_bad_photo_steps_to_the_whole_next_item(photo_folder, tiny_pipeline, tiny_checkpoint, tmp_path):
+    """With its caption and masks, from the cache too; a file is warned of once."""
+    shutil.copytree(photo_folder / "masks" / "p0", photo_folder / "masks" / "p3")
+    random_photo(3, 80, 30).save(photo_folder / "images" / "p3.png")
+    for mask in (photo_folder / "masks" / "p3").iterdir():
+        Image.open(mask).resize((80, 30), Image.Resampling.NEAREST).save(mask)
+    for i in (0, 2, 7):
+        (photo_folder / "images" / f"p{i}.png").write_bytes(b"no photo")
+    options = {"masks": str(photo_folder / "masks"), "validation": 0, "crop": "center", "scarce": 0, "drop": 0}
+    photos = open_photos(DataConfig(str(photo_folder), **options), 32, 0, tiny_pipeline.tokenizer)["train"]
+    stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
+    cached = open_cache(stage, photos, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="p2.png.*the next photo is used instead") as caught:
+        items = [photos[8 * epoch + 2] for epoch in range(3)]
+    assert len(caught) == 1
+    from_cache = [cached[8 * epoch + 2] for epoch in range(3)]
+    for epoch, found in enumerate(items):
+        wanted = photos[8 * epoch + 3]
+        assert torch.equal(found["image"], wanted["image"]) and found["index"] == 3 and "cup 3" in found["caption"]
+        assert torch.equal(found["instances"].masks, wanted["instances"].masks)
+        wanted, found = cached[8 * epoch + 3], from_cache[epoch]
+        assert torch.equal(found["moments"], wanted["moments"]) and found["caption"] == wanted["caption"]
+        expected = stage.prepare({"image": photos[8 * epoch + 3]["image"][None]})["moments"][0]
+        assert torch.allclose(found["moments"], expected, atol=2e-2)
+    with pytest.warns(UserWarning):
+        assert photos[7]["index"] == 1, "after the last comes the first of the same epoch"
+    assert open_cache(stage, photos, tmp_path / "cache").unreadable.keys() == {"0", "2", "7"}
+
+
+def test_a_folder_without_a_photo_that_can_be_read_is_an_error(photo_folder):
+    for file in (photo_folder / "images").iterdir():
+        file.write_bytes(b"no photo")
+    with pytest.warns(UserWarning), pytest.raises(ImageError, match="no photo of the data set can be read"):
+        opened(photo_folder)["train"][0]
+
+
 def test_sampler_shares_out_and_starts_inside_an_epoch():
     dataset = list(range(10))
     parts = [ResumableSampler(dataset, 2, rank, seed=0) for rank in range(2)]
@@ -68,6 +109,63 @@ def test_sampler_shares_out_and_starts_inside_an_epoch():
     assert list(parts[0]) == list(parts[0]) == keys[0][2:], "however often the epoch is started"
     parts[0].set_epoch(4)
     assert len(list(parts[0])) == 5, "only the epoch that was broken off is cut"
+
+
+class Keys(torch.utils.data.Dataset):
+    """Seven items that are their keys."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, key: int) -> dict:
+        return {"key": key, "instances": None}
+
+
+class Recorder(pl.LightningModule):
+    """Notes the keys it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.keys = torch.nn.Parameter(torch.zeros(1)), []
+
+    def training_step(self, batch: dict, _index: int) -> torch.Tensor:
+        self.keys.append(batch["key"].tolist())
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class SaveEach(pl.Callback):
+    """Writes <step>.ckpt after every batch."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+        trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_at_every_batch_goes_on_with_the_same_photos(tmp_path, workers):
+    """Three batches an epoch, over three epochs: inside each, at its end, and where the last begins."""
+
+    def trained(resume: Path | None = None) -> list[list[int]]:
+        stage = Recorder()
+        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        callbacks = [] if resume else [SaveEach(tmp_path)]
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=3, callbacks=callbacks, enable_checkpointing=False,
+            use_distributed_sampler=False, **quiet,
+        )  # fmt: skip
+        data = PhotoModule(Keys(), Keys(), 2, workers, seed=5)
+        trainer.fit(stage, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+        return stage.keys
+
+    whole = trained()
+    assert len(whole) == 9 and [key // 7 for batch in whole for key in batch] == [0] * 6 + [1] * 6 + [2] * 6
+    for done in range(1, 9):
+        assert trained(tmp_path / f"{done}.ckpt") == whole[done:], done
 
 
 @pytest.mark.parametrize("text_trained", [False, True])
@@ -95,6 +193,20 @@ def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp
     looking = LatentConfig(trainable=trainable, looking=True, grounding=1.0)
     cached = open_cache(LatentStage(pipeline, looking, TrainerConfig()), photos, tmp_path / "cache")
     assert not cached[0]["moments"].any() and len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_another_photo_of_the_same_name_and_size_has_another_cache(photo_folder, tiny_checkpoint, tmp_path):
+    for i in (0, 1):  # of which both files have as many bytes
+        Image.new("RGB", (48, 40), (200, 30 + i, 30)).save(photo_folder / "images" / f"p{i}.bmp")
+    stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
+    photos = opened(photo_folder, crop="center", flip=False)["train"]
+    open_cache(stage, photos, tmp_path / "cache")
+    one, two = (photo_folder / "images" / f"p{i}.bmp" for i in (0, 1))
+    times = one.stat()
+    one.write_bytes(two.read_bytes())
+    os.utime(one, ns=(times.st_atime_ns, times.st_mtime_ns))
+    open_cache(stage, photos, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_photo_that_repeats_is_cached_once(photo_folder, tiny_checkpoint, tmp_path):
@@ -178,8 +290,6 @@ def test_masks_are_cut_as_their_photos(photo_folder, tiny_pipeline):
         first = item["instances"].masks[0]
         assert torch.allclose(first, item["image"][0], atol=0.02)
     assert len({item["image"][0].sum().round().item() for item in items}) > 10, "the crops differ"
-    with pytest.raises(ValueError, match="data.zoom: got 0.5; it must be 1 or more"):
-        open_photos(DataConfig(str(photo_folder), validation=0, zoom=0.5), 32, 0)
 
 
 def test_a_phrase_has_the_label_it_ends_with(tmp_path, tiny_pipeline):

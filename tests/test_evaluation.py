@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from lcad.evaluation import summarize
+from lcad.evaluation import Sample, score, summarize
 from lcad.metrics import MEASURES
 from lcad.tables import PAPER, make_table, to_latex, to_markdown
 from scripts import evaluate
@@ -54,6 +55,31 @@ def test_model_ablations_baselines_and_table(tiny_checkpoint, photo_folder, tmp_
     assert run(photo_folder, tmp_path / "two", *other) == 0
     again = summary(tmp_path / "two")
     assert again["theirs", "psnr"] == scores["L-CAD", "psnr"], "both entrances score alike"
+
+
+class Fid:
+    """Takes note of what it is shown."""
+
+    device = "cpu"
+
+    def __init__(self):
+        self.seen = []
+
+    def update(self, images, real: bool) -> None:
+        self.seen.append((images, real))
+
+
+def test_fid_is_of_the_photos_against_the_results(photo_folder, tmp_path):
+    save_copies(photo_folder, tmp_path / "results", lambda image: image.rotate(180))
+    fid = Fid()
+    samples = [Sample(photo_folder / "images" / f"p{i}.png", "") for i in range(2)]
+    score(samples, tmp_path / "results", [], 40, fid=fid)
+    assert [real for _, real in fid.seen] == [True, False] * 2
+    for i, (images, real) in enumerate(fid.seen):
+        photo = Image.open(samples[i // 2].photo).resize((40, 40), Image.Resampling.BICUBIC)
+        wanted = np.asarray(photo if real else photo.rotate(180)).astype(int)
+        assert images.shape == (1, 3, 40, 40) and images.dtype == torch.uint8
+        assert np.abs(images[0].permute(1, 2, 0).numpy() - wanted).mean() < 10
 
 
 def save_copies(folder, output, change=lambda image: image):

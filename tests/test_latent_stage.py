@@ -1,12 +1,18 @@
 """The loss of stage 2 in both predictions, against closed forms."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from lcad.attention_refinement import InstanceMasks
 from lcad.builder import build_pipeline
+from lcad.captions import SCARCE_CAPTION
+from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.latent_stage import LatentStage, _of_nouns, draw_timesteps
+from lcad.optimization import step_generator
 from lcad.phrases import comma_phrases, find_phrases
 from tests.conftest import tiny_config
 
@@ -37,8 +43,8 @@ def test_shifted_time_steps(shift, below_half):
 
 
 def test_a_shift_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="timestep_shift: got 0.0; it must be above 0"):
-        LatentStage(build_pipeline(tiny_config()), LatentConfig(timestep_shift=0.0), TrainerConfig())
+    with pytest.raises(ValueError, match="latent.timestep_shift: got 0.0; it must be above 0"):
+        LatentConfig(timestep_shift=0.0)
 
 
 def test_refined_attention_in_training_is_that_of_sampling(tiny_pipeline):
@@ -118,6 +124,144 @@ def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
     names = [tiny_pipeline.tokenizer.decode(words[slice(*phrase.tokens)]).strip() for phrase in nouns.phrases]
     assert names == ["cup", "dish"] and torch.equal(nouns.masks, masks)
     assert stage.prepare({"image": torch.rand(1, 3, 32, 32)})["moments"].shape == (1, 8, 8, 8), "latents are not needed"
+
+
+def attached(stage: LatentStage, batch: int = 3) -> LatentStage:
+    """The stage as in a run, at a batch; what it logs is in `logged`."""
+    loops = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=batch))
+    stage._trainer = SimpleNamespace(
+        fit_loop=loops, global_rank=0, estimated_stepping_batches=10, callbacks=[],
+        strategy=SimpleNamespace(broadcast=lambda value: value),
+    )  # fmt: skip
+    stage.logged = {}
+    stage.log = lambda name, value, **_: stage.logged.update({name: value})
+    return stage
+
+
+@torch.no_grad()
+def test_the_loss_of_a_batch_is_equation_6(tiny_pipeline):
+    """Latents, time steps and noise are drawn in this order; a cache's tensors and a photo give the same."""
+    stage = attached(LatentStage(build_pipeline(tiny_config()), LatentConfig(timestep_shift=2.0), TrainerConfig()))
+    photos, captions = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), ["a red cup", "a dog"]
+    distribution = stage.vae.encode(photos * 2 - 1).latent_dist
+    generator = torch.Generator().manual_seed(4)
+    z = distribution.mean + distribution.std * torch.randn(2, 4, 8, 8, generator=generator)
+    t = draw_timesteps(2, 1000, 2.0, generator)
+    noise, text = torch.randn(2, 4, 8, 8, generator=generator), stage._encode_text(captions)
+    luminance = stage.luminance_encoder(rgb_to_hint(photos, "unit"))[-1]
+    z = z * stage.vae.config.scaling_factor
+    z_t = stage.schedule.add_noise(z, noise, t)
+    predicted = stage.unet(z_t, t, text, stage.unet.luminance_responses(luminance)).sample
+    expected = (predicted - noise).square().mean().item()
+    batch = {"image": photos, "caption": captions}
+    assert stage._loss(batch, torch.Generator().manual_seed(4)).item() == pytest.approx(expected, rel=1e-5)
+    fixed = {"moments": distribution.parameters, "luminance": luminance, "text": text}
+    cached = stage._loss(batch | fixed, torch.Generator().manual_seed(4))
+    assert cached.item() == pytest.approx(expected, rel=1e-5)
+    other = stage._loss(batch | fixed | {"text": text * 2}, torch.Generator().manual_seed(4))
+    assert other.item() != pytest.approx(expected, rel=1e-5), "the cache's text is what counts"
+
+    stage.validation_step(batch, 4)
+    assert stage.logged["validation/loss"].item() == pytest.approx(expected, rel=1e-5), "the same at every validation"
+    loss = stage.training_step(batch, 0)
+    assert loss.item() == pytest.approx(stage._loss(batch, step_generator(stage)).item(), rel=1e-5)
+    assert stage.logged["train/loss"].item() == loss.item() and not stage.logged["train/loss"].requires_grad
+
+
+def test_moments_of_any_size_make_finite_latents():
+    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(), TrainerConfig())
+    batch = {"text": torch.zeros(1, 77, 16), "luminance": torch.zeros(1, 16, 8, 8)}
+    for log_variance in (-1e9, 1e9):
+        moments = torch.cat([torch.zeros(1, 4, 8, 8), torch.full((1, 4, 8, 8), log_variance)], 1)
+        loss = stage._loss(batch | {"moments": moments}, torch.Generator().manual_seed(0))
+        assert torch.isfinite(loss)
+
+
+def test_without_extended_convolutions_nothing_is_made_of_the_luminance():
+    stage = LatentStage(build_pipeline(tiny_config("none")), LatentConfig(trainable=["unet.*"]), TrainerConfig())
+    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)}).keys() == {"moments"}
+    stage = LatentStage(build_pipeline(tiny_config("none")), LatentConfig(sites="down_blocks"), TrainerConfig())
+    assert stage.pipeline.unet is stage.unet and stage.unet.config.sites == "down_blocks"
+    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)}).keys() == {"moments", "luminance"}
+
+
+def test_patterns_choose_what_is_trained():
+    patterns = ["unet.up_blocks.*", "!unet.*.bias", "text_encoder.*fc1*"]
+    stage = attached(LatentStage(build_pipeline(tiny_config()), LatentConfig(trainable=patterns), TrainerConfig()))
+    trained = {name for name, p in stage.named_parameters() if p.requires_grad}
+    named = [
+        f"{part}.{name}" for part in ("unet", "text_encoder") for name, _ in getattr(stage, part).named_parameters()
+    ]
+    wanted = {name for name in named if name.startswith("unet.up_blocks.") and not name.endswith(".bias")}
+    wanted |= {name for name in named if name.startswith("text_encoder.") and "fc1" in name}
+    assert trained == wanted and stage.text_trained and not stage.strict_loading
+    assert stage._encode_text(["a cup"]).requires_grad
+    frozen = LatentStage(build_pipeline(tiny_config()), LatentConfig(), TrainerConfig())
+    assert not frozen.text_trained and not frozen._encode_text(["a cup"]).requires_grad
+    with pytest.raises(ValueError, match="latent.trainable: 'unet.wings' matches no parameter"):
+        LatentStage(build_pipeline(tiny_config()), LatentConfig(trainable=["unet.*", "unet.wings"]), TrainerConfig())
+    checkpoint = {"state_dict": stage.state_dict()}
+    stage.on_save_checkpoint(checkpoint)
+    assert wanted <= checkpoint["state_dict"].keys() and "unet.conv_in.weight" not in checkpoint["state_dict"]
+
+
+def test_the_rate_warms_up_and_decays():
+    config = LatentConfig(learning_rate=0.5, final_learning_rate=0.1, warmup_steps=2)
+    built = attached(LatentStage(build_pipeline(tiny_config()), config, TrainerConfig())).configure_optimizers()
+    rates = []
+    for _ in range(11):
+        rates.append(built["optimizer"].param_groups[0]["lr"])
+        built["optimizer"].step()
+        built["lr_scheduler"]["scheduler"].step()
+    assert rates[:2] == [0.25, 0.5] and rates[6] == pytest.approx(0.3) and rates[10] == pytest.approx(0.1)
+
+
+def test_only_a_share_of_the_photos_is_refined_and_none_in_validation(tiny_pipeline, monkeypatch):
+    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(refined=0.25, grounding=1.0), TrainerConfig())
+    given = []
+    monkeypatch.setattr(stage, "predict_loss", lambda *args: given.append(args[-2:]) or torch.zeros(()))
+    masks = InstanceMasks(find_phrases("a red cup", tiny_pipeline.tokenizer), torch.ones(1, 32, 32))
+    batch = {"moments": torch.zeros(400, 8, 1, 1), "text": torch.zeros(400, 77, 16), "instances": [masks] * 400}
+    stage._loss(batch, torch.Generator().manual_seed(0))
+    ((instances, grounded),) = given
+    refined = [item is not None for item in instances]
+    assert 60 < sum(refined) < 140 and [item is None for item in grounded] == refined
+    stage.eval()
+    stage._loss(batch, torch.Generator().manual_seed(0))
+    assert not any(given[1][0]) and all(given[1][1])
+
+
+def test_the_log_shows_the_photo_its_caption_and_a_scarce_one(tiny_pipeline):
+    config = LatentConfig(sample_steps=2)
+    photos, captions = torch.rand(2, 3, 32, 32).mul(255).round() / 255, ["a red cup", "a dog"]
+    for sites, luminance in (("conv_in", "input"), ("none", "decoded")):
+        pipeline = build_pipeline(tiny_config(sites))
+        trained = config if sites != "none" else replace(config, trainable=["unet.*"])
+        rows = LatentStage(pipeline, trained, TrainerConfig()).example_images({"image": photos, "caption": captions})
+        assert rows.shape == (6, 3, 32, 32) and torch.equal(rows[::3], photos)
+        for column, texts in ((1, captions), (2, [SCARCE_CAPTION] * 2)):
+            generators = [torch.Generator().manual_seed(i) for i in range(2)]
+            expected = pipeline(
+                list(photos), texts, num_inference_steps=2, generator=generators, output_luminance=luminance,
+                output_type="pt",
+            )  # fmt: skip
+            assert torch.allclose(rows[column::3], torch.stack(expected.images), atol=2e-3)
+
+
+def test_weights_for_looking_are_handed_over_at_the_end(tiny_pipeline):
+    pipeline = build_pipeline(tiny_config())
+    config = LatentConfig(looking=True, grounding=1.0, trainable=["unet.*attn2.to_k*"])
+    stage = LatentStage(pipeline, config, TrainerConfig())
+    name = next(name for name, p in stage.named_parameters() if p.requires_grad)
+    stage.get_parameter(name).data += 1
+    stage.on_fit_end()
+    assert pipeline.grounding and all("attn2.to_k" in name for name in pipeline.grounding)
+    assert torch.equal(pipeline.grounding[name], stage.get_parameter(name))
+    assert not torch.equal(pipeline.unet.get_parameter(name[5:]), stage.get_parameter(name))
+    rows = stage.example_images({"image": torch.rand(2, 3, 32, 32), "caption": ["a red cup, a blue dog", "here"]})
+    assert rows.shape == (6, 3, 32, 32)
+    assert torch.equal(rows[4], rows[5]) and (rows[4].amax(0) == rows[4].amin(0)).all(), "no object, a grey photo"
+    assert not torch.equal(rows[1], rows[2])
 
 
 def test_refined_attention_and_gradient_checkpointing_are_refused():

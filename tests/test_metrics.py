@@ -12,8 +12,10 @@ from lcad.metrics import (
     Scored,
     absolute_colorfulness,
     build_fid,
+    build_measures,
     clip_measure,
     colorfulness,
+    mean_color,
     psnr,
 )
 
@@ -63,6 +65,45 @@ def test_adherence_counts_objects():
     assert score(Scored(fake, fake, objects=[("red", left), ("blue", right)])) == 0.5
     assert score(Scored(fake, fake, objects=[("red", left)])) == 1
     assert score(Scored(fake, fake)) is None
+
+
+def test_colorfulness_measures_are_of_the_result():
+    red, grey = flat((200, 30, 30)), flat((90, 90, 90))
+    value = colorfulness(torch.tensor([200, 30, 30]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4) / 255).item()
+    assert value > 10
+    for name, of_red, of_grey in (
+        ("colorfulness", value, 0), ("colorfulness_difference", value, value), ("colorfulness_abs", value, 0)
+    ):  # fmt: skip
+        score = MEASURES[name].score
+        assert score(Scored(grey, red)) == pytest.approx(of_red, rel=1e-4)
+        assert score(Scored(red, grey)) == pytest.approx(of_grey, rel=1e-4, abs=1e-4)
+
+
+def test_mean_color_is_inside_the_mask():
+    image = torch.zeros(3, 4, 4)
+    image[:, :, 2:] = 1
+    mask = torch.zeros(4, 4)
+    mask[:, 2:] = 1
+    assert mean_color(image, mask).tolist() == pytest.approx([100, 0, 0], abs=0.02)
+    assert mean_color(image, torch.ones(4, 4)).tolist() == pytest.approx([50, 0, 0], abs=0.02)
+
+
+def test_lpips_is_of_images_from_minus_one_to_one(monkeypatch):
+    seen, asked = [], []
+
+    class Metric(torch.nn.Module):
+        def forward(self, real, fake):
+            seen.append((real, fake))
+            return torch.tensor([[[[0.25]]]])
+
+    monkeypatch.setattr("lcad.perceptual.build_lpips", lambda *given: asked.append(given) or Metric())
+    measures = build_measures(["alex=weights=1.pth", "vgg"], [], torch.device("cpu"))
+    assert asked == [("alex", "weights=1.pth"), ("vgg", None)]
+    assert [measure.name for measure in measures] == [*MEASURES, "lpips_alex", "lpips_vgg"]
+    assert measures[-1].score(Scored(flat((0, 0, 0)), flat((255, 0, 51)))) == 0.25
+    ((real, fake),) = seen
+    assert torch.equal(real, -torch.ones(1, 3, 16, 16))
+    assert fake[0, :, 0, 0].tolist() == pytest.approx([1, -1, -0.6])
 
 
 class MeanColors(torch.nn.Module):

@@ -57,6 +57,38 @@ def test_extended_convolution_is_equation_5(fresh):
 
 
 @torch.no_grad()
+def test_an_extension_is_like_its_convolution():
+    base = torch.nn.Conv2d(4, 6, 3, stride=2, padding=1)
+    extended = ExtendedConv2d(base, 5)
+    assert extended.weight is base.weight and extended.bias is base.bias
+    assert extended.extension.bias is None and not extended.extension.weight.any()
+    assert extended.extension(torch.zeros(1, 5, 7, 5)).shape == base(torch.zeros(1, 4, 7, 5)).shape == (1, 6, 4, 3)
+
+
+@torch.no_grad()
+def test_responses_are_of_the_luminance_at_each_level(tiny_pipeline):
+    """Of an odd size too: levels round up, as the convolutions between them do."""
+    unet = tiny_pipeline.unet
+    luminance = torch.randn(2, 16, 7, 5, generator=torch.Generator().manual_seed(0))
+    responses = unet.luminance_responses(luminance)
+    names = ["conv_in", "down_blocks.0.resnets.0.conv1", "down_blocks.1.resnets.0.conv1"]
+    assert list(responses) == unet.site_names == names
+    half = F.interpolate(luminance, (4, 3), mode="bilinear", antialias=True)
+    for name, resized in zip(names, (luminance, luminance, half), strict=True):
+        assert torch.equal(responses[name], unet.get_submodule(name).extension(resized)), name
+    assert unet.with_sites("conv_in").site_names == names[:1] and unet.with_sites("none").site_names == []
+
+
+def test_a_unet_of_another_architecture_is_refused(tiny_pipeline):
+    config = dict(tiny_pipeline.unet.config)
+    assert ExtendedUNet.from_config(config).config.sites == "down_blocks"
+    with pytest.raises(ValueError, match="another architecture: {'center_input_sample': True}"):
+        ExtendedUNet.from_config(config | {"center_input_sample": True})
+    with pytest.raises(ValueError, match="unknown sites 'x'; allowed: none, conv_in, down_blocks"):
+        ExtendedUNet(sites="x")
+
+
+@torch.no_grad()
 def test_every_site_and_every_feature_matters(tiny_pipeline):
     unet = tiny_pipeline.unet
     x, t, text, luminance = unet_inputs(unet)

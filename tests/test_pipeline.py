@@ -129,6 +129,38 @@ def test_arguments_that_do_not_fit(tiny_pipeline):
         tiny_pipeline(photo, "a cup", torch.ones(3, 40, 48))
     with pytest.raises(ValueError, match="allowed: input, decoded"):
         tiny_pipeline(photo, output_luminance="none")
+    with pytest.raises(ValueError, match="unknown output_type 'numpy'; allowed: pil, pt, np, decoded"):
+        tiny_pipeline(photo, output_type="numpy")
+
+
+@pytest.mark.parametrize("masks, said", [
+    (np.full((1, 40, 48), 255), "values from 255 to 255 .*allowed: 0 to 1; divide those in 0..255 by 255"),
+    (torch.full((1, 40, 48), -0.5), "values from -0.5 to -0.5 .*allowed: 0 to 1"),
+    (torch.full((1, 40, 48), torch.nan), "values from nan to nan .*allowed: 0 to 1"),
+    (torch.ones(1, 48, 40), "masks of 40x48 pixels for a photo of 48x40; expected"),
+    (torch.ones(1, 30, 48), "masks of 48x30 pixels for a photo of 48x40; expected"),
+    (torch.ones(40, 48), "expected .phrases, H, W."),
+])  # fmt: skip
+def test_masks_that_cannot_be_meant_are_refused(tiny_pipeline, masks, said):
+    with pytest.raises(ValueError, match=said):
+        call(tiny_pipeline, random_photo(0), "a cup", masks)
+
+
+def test_masks_may_be_of_another_size(tiny_pipeline):
+    left = torch.zeros(1, 40, 48)
+    left[..., :24] = 1
+    own, doubled = (call(tiny_pipeline, random_photo(0), "a cup", masks)[0] for masks in (
+        left, left.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    ))  # fmt: skip
+    assert torch.allclose(own, doubled, atol=1e-5)
+    assert not torch.allclose(own, call(tiny_pipeline, random_photo(0), "a cup")[0], atol=1e-3)
+
+
+def test_arrays_are_those_of_diffusers(tiny_pipeline):
+    (array,) = call(tiny_pipeline, random_photo(0), "a cup", output_type="np")
+    (tensor,) = call(tiny_pipeline, random_photo(0), "a cup")
+    assert array.shape == (40, 48, 3) and array.dtype == np.float32
+    assert np.array_equal(array, tensor.permute(1, 2, 0).numpy())
 
 
 @pytest.mark.parametrize(

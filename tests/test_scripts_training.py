@@ -55,9 +55,10 @@ def changed(before: Path, after: Path) -> set[str]:
     return {name for name in new if name not in old or not torch.equal(old[name], new[name])}
 
 
-def losses(run: Path) -> dict[int, float]:
+def logged(run: Path, column: str) -> dict[int, float]:
+    """Step -> value."""
     rows = [row for file in sorted(run.glob("logs/*/metrics.csv")) for row in csv.DictReader(file.open())]
-    return {int(row["step"]): float(row["train/loss"]) for row in rows if row.get("train/loss")}
+    return {int(row["step"]): float(row[column]) for row in rows if row.get(column)}
 
 
 def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys):
@@ -131,24 +132,13 @@ def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo
     assert "latent.looking: words learn to look by latent.grounding" in one_line_error(capsys, status)
 
 
-def test_stage_one_loss_has_all_parts_and_its_own_gradients(tmp_path, photo_folder, base):
-    from lcad.config import PixelConfig, TrainerConfig
-    from lcad.pixel_stage import PixelStage
-
-    pipeline = LCADPipeline.from_pretrained(base)
-    stage = PixelStage(
-        pipeline, PixelConfig(perceptual=0, discriminator_channels=8, artifact_map="ldl"), TrainerConfig()
-    )
-    trainable = {name.split(".")[0] for name, p in stage.named_parameters() if p.requires_grad}
-    assert trainable == {"luminance_encoder", "discriminator"}
-
-
 @pytest.mark.parametrize("kind", ["pixel", "latent"])
-def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
+def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind, monkeypatch):
     """A run killed after 3 of 6 steps (inside the second epoch) and resumed ends where the unbroken one ends.
 
-    With a worker process, a validation at the step it is killed after, and a moving average.
+    With a worker process, a validation at the step it is killed after, and a moving average over steps 1, 3 and 5.
     """
+    monkeypatch.setattr("lcad.training.EMA_EVERY", 2)
     script, section = {
         "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
         "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
@@ -159,10 +149,68 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind):
     assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.steps=6"]) == 0
     assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=3"]) == 0
     assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=6", "--resume", "last"]) == 0
-    whole, broken = losses(tmp_path / "whole"), losses(tmp_path / "broken")
+    whole, broken = logged(tmp_path / "whole", "train/loss"), logged(tmp_path / "broken", "train/loss")
     assert sorted(whole) == list(range(6))
     assert whole == pytest.approx(broken, rel=1e-5)
     assert not changed(tmp_path / "whole" / "model", tmp_path / "broken" / "model")
+
+
+AUTOENCODER = {"train": "autoencoder", "adversarial": 0, "perceptual": 0, "artifact_map": "none", "learning_rate": 1e-2}
+
+
+def test_the_average_and_the_decay_of_a_run(tmp_path, photo_folder, monkeypatch):
+    """Every second step's weights are averaged, each worth two; the rate decays from step to step."""
+    monkeypatch.setattr("lcad.training.EMA_EVERY", 2)
+    config = write_config(
+        tmp_path, "x", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER | {"final_learning_rate": 1e-3}
+    )
+
+    def run(name: str, *overrides: str) -> dict[str, torch.Tensor]:
+        assert train_pixel.main(["--config", str(config), f"output={tmp_path / name}", *overrides]) == 0
+        return weights(tmp_path / name / "model")
+
+    averaged, last = run("averaged", "trainer.ema=0.8"), run("plain")
+    write_config(tmp_path, "x", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER)
+    first = run("first", "trainer.steps=1")
+    for name, value in averaged.items():
+        if name.startswith("vae."):
+            expected = 0.8**2 * first[name] + (1 - 0.8**2) * last[name]
+            assert torch.allclose(value, expected, atol=1e-5), name
+    moved = (last["vae.decoder.conv_in.weight"] - first["vae.decoder.conv_in.weight"]).abs().max()
+    assert moved > 1e-3, "there is something to average"
+    rates = list(logged(tmp_path / "plain", "lr-Adam").values())
+    assert rates == pytest.approx([1e-2, 1e-3 + 9e-3 * 0.75, 1e-3 + 9e-3 * 0.25])
+
+
+def test_runs_limited_by_epochs_can_be_resumed(tmp_path, photo_folder, capsys):
+    """After one epoch of three batches a run is known as one, and goes on as one that was never broken off."""
+    for name in ("whole", "broken"):
+        write_config(
+            tmp_path, name, photo_folder, model=TINY_MODEL, pixel=AUTOENCODER,
+            trainer={"steps": None, "checkpoint_every": 10**6, "validate_every": 10**6},
+        )  # fmt: skip
+    broken = ["--config", str(tmp_path / "broken.yaml")]
+    assert train_pixel.main(["--config", str(tmp_path / "whole.yaml"), "trainer.epochs=2"]) == 0
+    assert train_pixel.main([*broken, "trainer.epochs=1"]) == 0
+    assert (tmp_path / "broken" / "checkpoints" / "last.ckpt").is_file()
+    capsys.readouterr()
+    assert "holds a run already" in one_line_error(capsys, train_pixel.main([*broken, "trainer.epochs=2"]))
+    assert train_pixel.main([*broken, "trainer.epochs=2", "--resume", "last"]) == 0
+    assert logged(tmp_path / "whole", "train/loss") == pytest.approx(
+        logged(tmp_path / "broken", "train/loss"), rel=1e-5
+    )
+    assert sorted(logged(tmp_path / "whole", "train/loss")) == list(range(6))
+    assert not changed(tmp_path / "whole" / "model", tmp_path / "broken" / "model")
+
+
+def test_runs_limited_by_hours_decay_by_the_time_they_have_used(tmp_path, photo_folder):
+    config = write_config(
+        tmp_path, "timed", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER | {"final_learning_rate": 1e-3},
+        trainer={"steps": None, "hours": 0.0005, "validate_every": 10**6, "checkpoint_every": 10**6},
+    )  # fmt: skip
+    assert train_pixel.main(["--config", str(config)]) == 0
+    rates = list(logged(tmp_path / "timed", "lr-Adam").values())
+    assert len(rates) > 1 and rates == sorted(rates, reverse=True) and rates[0] == 1e-2 and rates[-1] < 6e-3
 
 
 def test_a_run_ends_with_a_checkpoint_when_its_time_is_up(tmp_path, photo_folder, base):
@@ -190,7 +238,7 @@ def test_mistakes_are_one_line(tmp_path, photo_folder, base, capsys):
     assert "no such checkpoint folder" in run("init=nowhere")
     assert "no such file or folder" in run("data.folder=nowhere")
     assert "latent.trainable" in run("latent.trainable=[unet.*.wings]")
-    assert "unknown sites" in run("latent.sites=everywhere")
+    assert "latent.sites: got 'everywhere'; allowed: none" in run("latent.sites=everywhere")
     assert "nothing" not in run("--resume", "last")
     assert "holds a run already" in one_line_error(
         capsys, train_latent.main(["--config", str(config), f"output={base.parent}"])

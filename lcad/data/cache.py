@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lcad.captions import SCARCE_CAPTION, mirror_words
 from lcad.data.photos import PhotoDataset
-from ldm.images import to_tensor
+from ldm.images import ImageError, to_tensor
 from ldm.text_encoder import encode_captions
 
 BATCH = 16
@@ -33,6 +33,7 @@ class CachedDataset(Dataset):
         self.arrays = {file.stem: np.load(file, mmap_mode="r") for file in folder.glob("*.npy")}
         listed = folder / "captions.json"
         self.photo_rows = {photo: row for row, photo in enumerate(_different(photos))}
+        self.unreadable: dict[str, str] = json.loads((folder / "unreadable.json").read_text())  # row -> why
         self.caption_rows = {c: i for i, c in enumerate(json.loads(listed.read_text()))} if listed.is_file() else {}
 
     def __len__(self) -> int:
@@ -40,10 +41,15 @@ class CachedDataset(Dataset):
 
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
         """-> moments, luminance (if the UNet takes it), text (if frozen), and all but the image of a photo's item."""
+        return self.photos.readable(key, self._item)
+
+    def _item(self, key: int) -> dict[str, Tensor | str | int]:
         index, caption, mirrored, rng = self.photos.draw(key)
+        place = self.photo_rows[self.photos.photos[index]]
+        if str(place) in self.unreadable:
+            raise ImageError(self.unreadable[str(place)])
         item: dict = {"caption": caption, "index": index, "mirrored": int(mirrored)}
         item["instances"] = self.photos.instances(index, caption, mirrored, rng)
-        place = self.photo_rows[self.photos.photos[index]]
         for name, array in self.arrays.items():
             row = array[self.caption_rows[caption]] if name == "text" else array[int(mirrored), place]
             item[name] = torch.from_numpy(row.astype(np.float32))
@@ -86,9 +92,17 @@ def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
     arrays: dict[str, np.memmap] = {}
     bfloat16 = stage.trainer_config.precision == "bf16-mixed"
     indices = list(_different(photos).values())
+    unreadable: dict[int, str] = {}
     for start in tqdm(range(0, len(indices), BATCH), "caching latents", unit="batch", mininterval=5):
-        images = torch.stack([to_tensor(photos.square(index)) for index in indices[start : start + BATCH]])
-        images = images.to(stage.device)
+        squares: dict[int, Tensor] = {}  # by row
+        for row, index in enumerate(indices[start : start + BATCH], start):
+            try:
+                squares[row] = to_tensor(photos.square(index))
+            except ImageError as error:
+                unreadable[row] = str(error)
+        if not squares:
+            continue
+        images = torch.stack(list(squares.values())).to(stage.device)
         for mirrored in (0, 1) if photos.flip else (0,):
             with torch.autocast(stage.device.type, torch.bfloat16, enabled=bfloat16):  # as in training
                 fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
@@ -96,7 +110,8 @@ def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
                 if name not in arrays:
                     shape = (2 if photos.flip else 1, len(indices), *value.shape[1:])
                     arrays[name] = open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
-                arrays[name][mirrored, start : start + len(value)] = value.float().cpu().numpy()
+                arrays[name][mirrored, list(squares)] = value.float().cpu().numpy()
+    (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 
 def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
@@ -114,7 +129,9 @@ def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
 def _fingerprint(stage, photos: PhotoDataset) -> str:
     digest = hashlib.sha256()
     texts = {} if stage.text_trained else photos.captions
-    listed = [[photo.name, photo.stat().st_size, texts.get(photo)] for photo in _different(photos)]
+    listed = []
+    for photo in tqdm(_different(photos), "checking photos against the cache", unit="photo", mininterval=5):
+        listed.append([hashlib.sha256(photo.read_bytes()).hexdigest(), texts.get(photo)])
     described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
     if stage.config.looking:  # its latents are zero
         described.append("looking")

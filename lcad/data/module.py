@@ -63,8 +63,9 @@ class PhotoModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        done = 0 if progress.is_last_batch else progress.current.ready
-        return {"epoch": self.trainer.current_epoch, "batches_done": done}
+        if progress.is_last_batch:  # the next epoch, which workers begin to fetch before Lightning says so
+            return {"epoch": self.trainer.current_epoch + 1, "batches_done": 0}
+        return {"epoch": self.trainer.current_epoch, "batches_done": progress.current.ready}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.resumed = state

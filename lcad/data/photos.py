@@ -4,6 +4,7 @@ Shapes: S the model's image size; images (3, S, S) float32 in [0, 1].
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,21 +43,33 @@ class PhotoDataset(Dataset):
         seed: int = 0,
         instances: dict[Path, InstanceFinder] | None = None,
     ):
-        if crop not in ("random", "center"):
-            raise ValueError(f"unknown crop {crop!r}; allowed: random, center")
-        if zoom < 1:
-            raise ValueError(f"data.zoom: got {zoom}; it must be 1 or more, 1.125 lets a crop move by an eighth")
         self.photos, self.captions, self.size = photos, captions, size
         self.sampler, self.crop, self.zoom, self.flip, self.seed = sampler, crop, zoom, flip, seed
         self.finders = instances or {}
+        self._unreadable: set[Path] = set()  # which have been warned of
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
         """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1), instances (see below)."""
+        return self.readable(key, self._item)
+
+    def readable(self, key: int, item: Callable[[int], dict]) -> dict:
+        """`item(key)`; of a photo that raises ImageError the whole next item: one bad file does not end a long run."""
+        epoch, index = divmod(int(key), len(self))
+        for place in (*range(index, len(self)), *range(index)):
+            try:
+                return item(epoch * len(self) + place)
+            except ImageError as error:
+                if self.photos[place] not in self._unreadable:
+                    self._unreadable.add(self.photos[place])
+                    warnings.warn(f"{error}; the next photo is used instead", stacklevel=3)
+        raise ImageError("no photo of the data set can be read")
+
+    def _item(self, key: int) -> dict[str, Tensor | str | int]:
         index, caption, mirrored, rng = self.draw(key)
-        photo = self._read(index)
+        photo = read_image(self.photos[index])
         cut = choose_crop(photo.size, self.size, *((rng, self.zoom) if self.crop == "random" else ()))
         image = cut(photo)
         if mirrored:
@@ -89,7 +102,7 @@ class PhotoDataset(Dataset):
         path = self.photos[index]
         if path not in self.finders:
             return None
-        photo = photo or self._read(index)
+        photo = photo or read_image(path)
         cut = cut or choose_crop(photo.size, self.size)
         found = self.finders[path](path, np.asarray(photo), caption, rng)
         if found is None:
@@ -98,18 +111,9 @@ class PhotoDataset(Dataset):
         return InstanceMasks(found.phrases, masks.flip(-1) if mirrored else masks)
 
     def square(self, index: int) -> Image.Image:
-        """The photo's centre cut to S x S, RGB."""
-        photo = self._read(index)
+        """The photo's centre cut to S x S, RGB; raises ImageError."""
+        photo = read_image(self.photos[index])
         return choose_crop(photo.size, self.size)(photo)
-
-    def _read(self, index: int) -> Image.Image:
-        """The photo, or with a warning the next readable one: one bad file does not end a long run."""
-        for offset in range(len(self)):
-            try:
-                return read_image(self.photos[(index + offset) % len(self)])
-            except ImageError as error:
-                warnings.warn(f"{error}; the next photo is used instead", stacklevel=2)
-        raise ImageError("no photo of the data set can be read")
 
 
 @dataclass(frozen=True)

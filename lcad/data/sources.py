@@ -63,8 +63,6 @@ def open_sources(config: DataConfig, tokenizer: CLIPTokenizer | None = None) -> 
         captions = source_captions(source, photos, used)
         for photo in parts["train"]:
             captions[photo] = [text for text in captions[photo] if not names_any(text, config.left_out_words)]
-        if source.repeat < 1:
-            raise ValueError(f"data.repeat: got {source.repeat}; it must be 1 or more")
         finders = {} if tokenizer is None else _instance_finders(source, used, tokenizer)
         sources.append(Source(parts, source.repeat, captions, finders))
     return sources
