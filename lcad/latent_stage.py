@@ -202,7 +202,8 @@ class LatentStage(pl.LightningModule):
         z = (mean + std * draw()) * self.vae.config.scaling_factor
         steps = self.schedule.config.num_train_timesteps
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
-        text = batch["text"] if "text" in batch else self._encode_text(batch)
+        captions = batch["tokens"] if "tokens" in batch else batch.get("caption")
+        text = batch["text"] if "text" in batch else self._encode_text(captions)
         noise = draw()
         if self.config.looking:  # for objects it is before there are colours, which would tell where a red one is
             z = torch.zeros_like(z)
@@ -240,8 +241,9 @@ class LatentStage(pl.LightningModule):
         kinds = self.unet.config.down_block_types
         return [size for size, kind in zip(sizes, kinds, strict=False) if "CrossAttn" in kind] + [sizes[len(kinds) - 1]]
 
-    def _encode_text(self, batch: dict) -> Tensor:
-        tokens = batch["tokens"] if "tokens" in batch else tokenize(self.pipeline.tokenizer, batch["caption"])
+    def _encode_text(self, captions: list[str] | Tensor) -> Tensor:
+        """Captions, or their token ids (B, 77) -> (B, 77, D)."""
+        tokens = captions if isinstance(captions, Tensor) else tokenize(self.pipeline.tokenizer, captions)
         with torch.set_grad_enabled(self.text_trained and torch.is_grad_enabled()):
             return encode_text(self.text_encoder, tokens)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lcad.attention_refinement import InstanceMasks
+from lcad.attention_refinement import InstanceMasks, LogitTargets
 from lcad.builder import build_pipeline
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_hint
@@ -218,17 +218,20 @@ def test_the_rate_warms_up_and_decays():
 
 def test_only_a_share_of_the_photos_is_refined_and_none_in_validation(tiny_pipeline, monkeypatch):
     stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(refined=0.25, grounding=1.0), TrainerConfig())
-    given = []
-    monkeypatch.setattr(stage, "predict_loss", lambda *args: given.append(args[-2:]) or torch.zeros(()))
+    asked = []
+    monkeypatch.setattr(stage, "predict_loss", lambda *args: asked.append(args[-3:-1]) or torch.zeros(()))
     masks = InstanceMasks(find_phrases("a red cup", tiny_pipeline.tokenizer), torch.ones(1, 32, 32))
     batch = {"moments": torch.zeros(400, 8, 1, 1), "text": torch.zeros(400, 77, 16), "instances": [masks] * 400}
+
+    def touched(targets: LogitTargets) -> torch.Tensor:
+        return targets.gradient(torch.zeros(400, 1, 1, 77), "element").abs().amax((1, 2, 3)) > 0
+
     stage._loss(batch, torch.Generator().manual_seed(0))
-    ((instances, grounded),) = given
-    refined = [item is not None for item in instances]
-    assert 60 < sum(refined) < 140 and [item is None for item in grounded] == refined
+    refined, grounded = map(touched, asked[0])
+    assert 60 < refined.sum() < 140 and torch.equal(grounded, ~refined)
     stage.eval()
     stage._loss(batch, torch.Generator().manual_seed(0))
-    assert not any(given[1][0]) and all(given[1][1])
+    assert asked[1][0] is None and touched(asked[1][1]).all()
 
 
 def test_the_log_shows_the_photo_its_caption_and_a_scarce_one(tiny_pipeline):
