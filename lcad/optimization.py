@@ -41,7 +41,7 @@ def build_optimizer(
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        done = (step - warmup_steps) / max(1, total - warmup_steps) if math.isfinite(total) else 0.0
+        done = (step - warmup_steps) / max(1, total - warmup_steps)  # 0 of steps without an end
         done = min(1.0, max(done, time_share(trainer)))
         return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 

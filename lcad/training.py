@@ -92,16 +92,17 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     """A Lightning trainer that logs to `output` and keeps `checkpoints/best.ckpt` and `last.ckpt` there."""
     checkpoints = output / "checkpoints"
     timer = [] if config.hours is None else [RunTimer(timedelta(hours=config.hours))]
+    # a tenth of the updates, each worth ten
+    decay = None if config.ema is None else config.ema**EMA_EVERY
+    average = [] if decay is None else [TrainedAverage(decay=decay, update_every_n_steps=EMA_EVERY)]
     callbacks = [
         *timer,  # before the checkpoint, which is to see that time is up
+        *average,  # before it too: it is to hold the average with this step
         LastCheckpoint(checkpoints, config.checkpoint_every),
         ModelCheckpoint(checkpoints, "best", monitor="validation/loss", save_top_k=1, enable_version_counter=False),
         LearningRateMonitor("step"),
         ExampleGrid(output / "images"),
     ]
-    if config.ema is not None:
-        # a tenth of the updates, each worth ten
-        callbacks.append(TrainedAverage(decay=config.ema**EMA_EVERY, update_every_n_steps=EMA_EVERY))
     if config.progress_bar:
         callbacks.append(TQDMProgressBar(refresh_rate=10 if sys.stderr.isatty() else 200))
     logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[config.logger]

@@ -151,6 +151,35 @@ def test_refinement_moves_attention_to_the_masks_and_leaves_other_rows(tiny_pipe
     assert inside.mean() > logits[0, :, :, 1:4].mean() > outside.mean()
 
 
+@pytest.mark.parametrize("mode", ["one_pass", "two_pass"])
+@torch.no_grad()
+def test_refined_logits_are_those_of_algorithm_1(tiny_pipeline, targets, mode):
+    """A step against the gradient, from each layer's logits as they come or from those of a first, plain pass."""
+    x, text, t = torch.randn(4, 4, 8, 8), torch.randn(4, 77, 16), torch.tensor(500)
+
+    def predict(x, t):
+        return tiny_pipeline.unet(x, t, text[: len(x)], {}).sample
+
+    plain = {}
+    with attention_logits(tiny_pipeline.unet, lambda name, logits: plain.setdefault(name, logits), rows=2):
+        predict(x[:2], t)
+
+    def step(name, logits):
+        own = logits if mode == "one_pass" else plain[name]
+        return own - 7 * targets.gradient(own, "element")
+
+    with attention_logits(tiny_pipeline.unet, step, rows=2):
+        expected = predict(x, t)
+    found = refined(predict, tiny_pipeline.unet, targets, 2, Refinement(strength=7.0, mode=mode))(x, t)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_phrases_beyond_the_last_token_move_nothing():
+    beyond = InstanceMasks([Phrase("a cup", (90, 95), (77, 77))], torch.ones(1, 8, 8))
+    targets = LogitTargets([beyond], (8, 8), heads=1)
+    assert not targets.gradient(torch.randn(1, 1, 64, 77), "element").any()
+
+
 def test_processors_come_back_after_an_exception(tiny_pipeline):
     unet = tiny_pipeline.unet
     before = [m.processor for n, m in unet.named_modules() if n.endswith("attn2")]

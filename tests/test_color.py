@@ -68,6 +68,7 @@ def test_colours_outside_the_gamut_lose_chroma_alone():
         assert one[1:].abs().max() > 10
         one[1:] *= 1.02
         assert not torch.allclose(rgb_to_lab(lab_to_rgb(one)), one, atol=0.02), pixel
+    assert torch.equal(reduce_to_gamut(lab[:, :1, 1:2], steps=8), reduced[:, :1, 1:2]), "each pixel by itself"
     coarse = reduce_to_gamut(lab, steps=1)
     share = coarse[1:, 0, 1] / lab[1:, 0, 1]
     assert share.tolist() in ([0, 0], [0.5, 0.5])

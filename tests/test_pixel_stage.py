@@ -1,5 +1,6 @@
 """Eq. 4 part by part, in closed form: networks stand in whose outputs and gradients are known."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from lcad.config import PixelConfig, TrainerConfig
 from lcad.guided_decoder import guided_decode
 from lcad.metrics import colorfulness, psnr
 from lcad.optimization import step_generator
+from lcad.pipeline import LCADPipeline
 from lcad.pixel_stage import PixelStage
 from tests.conftest import randomize_additions, tiny_config
 
@@ -38,10 +40,16 @@ class SquaredDistance(nn.Module):
         return ((fake - real) ** 2).mean(dim=(1, 2, 3), keepdim=True)
 
 
+@cache
+def shared_pipeline() -> LCADPipeline:
+    """Of all stages here, which do not train it."""
+    return randomize_additions(build_pipeline(tiny_config()))
+
+
 def build_stage(step: int = 0, fake: Tensor | None = None, **options) -> PixelStage:
     """A stage at a step of its training; `fake` (in [-1, 1]) stands in for the round trip, with a KL term of 5."""
     options = {"perceptual": 0, "adversarial": 0, "discriminator_channels": 8} | options
-    stage = PixelStage(randomize_additions(build_pipeline(tiny_config())), PixelConfig(**options), TrainerConfig())
+    stage = PixelStage(shared_pipeline(), PixelConfig(**options), TrainerConfig())
     loops = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
     stage._trainer = SimpleNamespace(
         global_step=step, fit_loop=loops, global_rank=0, estimated_stepping_batches=10, callbacks=[],
