@@ -39,6 +39,7 @@ setup(
     ],
     extras_require={
         "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", "tensorboard", "selenium>=4.15"],
+        "fid": ["torch-fidelity"],
         "heic": ["pillow-heif"],
         "tensorboard": ["tensorboard"],
     },

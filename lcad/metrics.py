@@ -7,6 +7,7 @@ numbers differ by them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -118,8 +119,14 @@ MEASURES: dict[str, Measure] = {
             lambda photo: colorfulness(to_tensor(photo.fake)).item(),
         ),
         Measure(
-            "colorfulness_difference",
-            "absolute difference of colorfulness to the true photo's",
+            "colorfulness_true",
+            "that of the true photo",
+            "",
+            lambda photo: colorfulness(to_tensor(photo.real)).item(),
+        ),
+        Measure(
+            "colorfulness_error",
+            "absolute difference of colorfulness to the true photo's, photo by photo",
             "lower",
             lambda photo: (colorfulness(to_tensor(photo.fake)) - colorfulness(to_tensor(photo.real))).abs().item(),
         ),
@@ -135,6 +142,12 @@ MEASURES: dict[str, Measure] = {
     )
 }
 """Measures that need no weights; `lpips_measure` and `clip_measure` make those that do."""
+
+SET_VARIANTS = {
+    "colorfulness_difference": "|mean colorfulness of all results - that of all true photos|, as in Table 3",
+    "fid": "torchmetrics, 2048 Inception features, images in uint8",
+}
+"""Measures of a whole set, not of a photo, and how each is computed; see `lcad.evaluation.summarize`"""
 
 
 def build_measures(lpips: list[str], clip: list[str], device: torch.device) -> list[Measure]:
@@ -204,12 +217,14 @@ def build_fid(weights: str, device: torch.device):
         weights: file of torch-fidelity's Inception weights, or "download".
 
     Raises:
-        OSError: the weights are not there and cannot be downloaded.
+        OSError: the weights are not there and cannot be downloaded. ValueError: torch-fidelity is not installed.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     if weights != "download" and not Path(weights).is_file():
         raise FileNotFoundError(f"FID: {weights}: no such file of Inception weights")
+    if find_spec("torch_fidelity") is None:
+        raise ValueError("FID: needs the package torch-fidelity, which is not installed: pip install torch-fidelity")
     path = None if weights == "download" else weights
     try:
         return FrechetInceptionDistance(2048, feature_extractor_weights_path=path).to(device)

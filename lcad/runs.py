@@ -6,14 +6,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from lcad.attention_refinement import Refinement
+from lcad.attention_refinement import InstanceMasks, Refinement
 from lcad.baselines import Method
 from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION, read_captions
 from lcad.data.manifest import MANIFEST, read_manifest, verify
-from lcad.evaluation import Sample
+from lcad.evaluation import Sample, fitted, middle_square
 from lcad.folder_run import FolderRun, Job, Settings
-from lcad.masks.finding import MaskFinder
+from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.pipeline import LCADPipeline
 from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_image
 
@@ -95,14 +95,52 @@ def colorize(
         raise ValueError(f"{run.method}: {problems[0]}{more}")
 
 
+def cropped(
+    samples: list[Sample], folder: Path, find_masks: MaskFinder | None = None
+) -> tuple[list[Sample], MaskFinder | None]:
+    """The samples with the middle squares of photos that are not square, written into `folder`, and their masks.
+
+    The masks are found in the whole photos, where files have them, and cropped too.
+    """
+    originals: dict[Path, Path] = {}
+    made = []
+    for sample in samples:
+        image = read_image(sample.photo)
+        if image.width != image.height:
+            square = folder / f"{sample.photo.stem}.png"
+            write_image(square, fitted(image, min(image.size), "crop"))
+            originals[square] = sample.photo
+            sample = replace(sample, photo=square)
+        made.append(sample)
+
+    def find(photo: Path, image: Image.Image, caption: str) -> FoundMasks | None:
+        original = originals.get(photo)
+        if original is None:
+            return find_masks(photo, image, caption)
+        found = find_masks(original, read_image(original), caption)
+        if found is None:
+            return None
+        masks = middle_square(found.instances.masks)
+        used = [i for i, mask in enumerate(masks) if mask.any()]
+        instances = InstanceMasks([found.instances.phrases[i] for i in used], masks[used])
+        return replace(found, instances=instances, scores=[found.scores[i] for i in used if found.scores])
+
+    return made, None if find_masks is None else find
+
+
 def make_baseline(
-    method: Method, samples: list[Sample], output: Path, size: int, progress: Callable[[Iterable], Iterable] = iter
+    method: Method,
+    samples: list[Sample],
+    output: Path,
+    size: int,
+    progress: Callable[[Iterable], Iterable] = iter,
+    fit: str = "squash",
 ) -> None:
     """Write what a baseline makes of the samples at size x size; what is there is kept."""
     for sample in progress(samples):
         path = output / f"{sample.photo.stem}.png"
         if not path.exists():
-            photo = read_image(sample.photo).resize((size, size), Image.Resampling.BICUBIC)
+            photo = fitted(read_image(sample.photo), size, fit)
             write_image(path, to_image(method(to_tensor(photo), sample.caption)))
 
 

@@ -14,6 +14,8 @@ COLUMNS = {
     1: ("psnr", "ssim", "lpips", "adherence"),
     3: ("fid", "psnr", "ssim", "lpips", "colorfulness", "colorfulness_difference"),
 }
+FITS = {1: "squash", 3: "crop"}
+"""how photos become square; Sec. 4.4 crops to the centre, of the photos of Table 1 the paper does not say"""
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 3, "adherence": 3, "fid": 2}  # others: 1
 _LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "^": r"\^{}", "#": r"\#"}
 
@@ -42,14 +44,32 @@ class Cell:
         return "" if value is None else f"{value:{sign}.{DIGITS.get(_family(self.measure), 1)}f}"
 
 
-def make_table(number: int, summaries: dict[str, dict[str, Interval]], dataset: str) -> list[Cell]:
+def dataset_of(number: int, dataset: str | None = None) -> str:
+    """The data set whose numbers a table is compared with: by default the first that the paper has in it.
+
+    Raises:
+        ValueError: the table has no such data set.
+    """
+    known = list(dict.fromkeys(row["dataset"] for row in PAPER[f"table{number}"]))
+    if dataset is None:
+        return known[0]
+    if dataset not in known:
+        raise ValueError(f"table {number}: unknown data set {dataset!r}; allowed: {', '.join(known)}")
+    return dataset
+
+
+def make_table(number: int, summaries: dict[str, dict[str, Interval]], dataset: str | None = None) -> list[Cell]:
     """The cells of a table, method by method.
 
     Args:
         number: 1 or 3, the paper's table.
         summaries: method, as the paper writes it (a star for scarce captions; others are free) -> its measures.
-        dataset: as the paper names it; its numbers are what is compared with.
+        dataset: as the paper names it; its numbers are what is compared with, see `dataset_of`.
+
+    Raises:
+        ValueError: the table has no such data set.
     """
+    dataset = dataset_of(number, dataset)
     printed = {(r["method"], r["measure"]): r["value"] for r in PAPER[f"table{number}"] if r["dataset"] == dataset}
     return [
         Cell(method, measure, *interval, printed.get((method, _family(measure))))
@@ -81,17 +101,21 @@ def summary_text(summaries: dict[str, dict[str, Interval]], variants: dict[str, 
     return "\n".join([*lines, *(f"{name}: {variant}" for name, variant in variants.items())])
 
 
-def to_csv(table: list[Cell]) -> str:
-    """One line for each method and measure."""
+def to_csv(table: list[Cell], fit: str) -> str:
+    """One line for each method and measure; `fit`: how photos became square."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*asdict(table[0]), "difference"], lineterminator="\n")
+    writer = csv.DictWriter(text, [*asdict(table[0]), "difference", "fit"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(cell) | {"difference": cell.difference} for cell in table)
+    writer.writerows(asdict(cell) | {"difference": cell.difference, "fit": fit} for cell in table)
     return text.getvalue()
 
 
-def to_markdown(table: list[Cell]) -> str:
-    """Methods down, measures across: measured [interval], then the paper's number and the difference to it."""
+def to_markdown(table: list[Cell], note: str = "") -> str:
+    """Methods down, measures across: measured [interval], then the paper's number and the difference to it.
+
+    Args:
+        note: how it was measured, a line above the table.
+    """
 
     def write(cell: Cell) -> str:
         own = f"{cell.text(cell.measured)} [{cell.text(cell.low)}, {cell.text(cell.high)}]"
@@ -99,16 +123,17 @@ def to_markdown(table: list[Cell]) -> str:
 
     head, *rows = _grid(table, write)
     lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return (f"{note}\n\n" if note else "") + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def to_latex(table: list[Cell]) -> str:
-    """A tabular for booktabs, with the paper's numbers in brackets."""
+def to_latex(table: list[Cell], note: str = "") -> str:
+    """A tabular for booktabs, with the paper's numbers in brackets; the note is a comment above it."""
     grid = _grid(table, lambda c: c.text(c.measured) + ("" if c.paper is None else f" ({c.text(c.paper)})"))
     head, *body = (
         " & ".join("".join(_LATEX.get(letter, letter) for letter in text) for text in line) + r" \\" for line in grid
     )
-    opening = [rf"\begin{{tabular}}{{l{'r' * (len(grid[0]) - 1)}}}", r"\toprule", head, r"\midrule"]
+    opening = [f"% {note}"] if note else []
+    opening += [rf"\begin{{tabular}}{{l{'r' * (len(grid[0]) - 1)}}}", r"\toprule", head, r"\midrule"]
     return "\n".join([*opening, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 

@@ -4,7 +4,12 @@
 python scripts/contact_sheets.py --model checkpoints/mini --output docs/
 python scripts/contact_sheets.py --model checkpoints/mini --input data/scenes_held_out --limit 8 --output outputs/
 
-Writes captions.jpg (grey, with caption, with "a colorful image", true) and swaps.jpg (grey, red, green, blue, yellow).
+python scripts/contact_sheets.py --model checkpoints/mini --input archive/ --captions data/captions/legacy.json \\
+    --sheet legacy --output outputs/
+
+Writes captions.jpg (grey, with caption, with "a colorful image", and true, if the photo is in colour) and swaps.jpg
+(grey, red, green, blue, yellow in the place of the caption's first colour); with --sheet NAME the first alone, as
+NAME.jpg. All photos are shown, those without a caption too. Seeds are fixed.
 """
 
 import argparse
@@ -25,13 +30,15 @@ def run(args: argparse.Namespace) -> int:
 
     folder = image_folder(args.input)
     captions = read_captions(folder, args.captions)
-    photos = [photo for photo in list_images(folder) if captions.get(photo.name)][: args.limit]
-    if not photos:
+    photos = list_images(folder)[: args.limit]
+    if not any(captions.get(photo.name) for photo in photos):
         raise ValueError(f"{folder}: no photo has a caption; see data/README.md")
     pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
     pipeline.set_progress_bar_config(desc="colorizing", leave=False)
-    images, texts = [read_image(photo) for photo in photos], [captions[photo.name][0] for photo in photos]
-    for name, make_rows in (("captions", caption_rows), ("swaps", swap_rows)):
+    images = [read_image(photo) for photo in photos]
+    texts = [(captions.get(photo.name) or [""])[0] for photo in photos]
+    sheets = {args.sheet: caption_rows} if args.sheet else {"captions": caption_rows, "swaps": swap_rows}
+    for name, make_rows in sheets.items():
         rows = make_rows(pipeline, images, texts, num_inference_steps=args.steps, guidance_scale=args.guidance)
         if rows:
             write_image(args.output / f"{name}.jpg", contact_sheet(rows, args.tile))
@@ -45,7 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, default=ROOT / "data" / "examples", help="folder of captioned photos")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
     parser.add_argument("--output", type=Path, required=True, help="folder for the sheets; older ones are replaced")
-    parser.add_argument("--limit", type=int, default=12, help="photos on a sheet")
+    parser.add_argument("--sheet", metavar="NAME", help="write one sheet only, of captions, as NAME.jpg")
+    parser.add_argument("--limit", type=int, help="photos on a sheet, the first by name (default: all)")
     parser.add_argument("--tile", type=int, default=192, help="side of a picture in pixels")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, help="default: the model's own")

@@ -8,7 +8,8 @@ python scripts/evaluate.py --input photos/ --model checkpoints/mini --without-sl
 
 Writes <output>/<method>.csv (a row for each photo), summary.csv and, with --table, that table as .md, .csv and .tex.
 What a model makes is kept in <output>/results, and masks it found in <output>/masks: photos done with the same model
-and settings are not done again.
+and settings are not done again. With --fit crop results are in <output>/results_crop, and the cropped photos in
+<output>/cropped.
 """
 
 import argparse
@@ -18,12 +19,17 @@ from lcad.command_line import reporting
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
     from tqdm import tqdm
 
     from lcad import baselines, evaluation, metrics, runs, tables
     from ldm.devices import share_out
     from ldm.images import write_bytes
 
+    dataset = tables.dataset_of(args.table, args.dataset) if args.table else ""
+    args.fit = args.fit or tables.FITS.get(args.table, "squash")
+    if args.fid:
+        metrics.build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
     fabric = share_out(args.accelerator, args.devices)
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
@@ -31,9 +37,10 @@ def run(args: argparse.Namespace) -> int:
     made = {name: (Path(folder), args.levels[0]) for name, _, folder in (text.partition("=") for text in args.results)}
     for name in args.baselines:
         method = baselines.build_baseline(name, args.model, args.stable_diffusion, args.controlnet)
-        made[name] = (args.output / "results" / name, args.levels[0])
+        made[name] = (results_folder(args) / name, args.levels[0])
         own = samples[fabric.global_rank :: fabric.world_size]
-        runs.make_baseline(method, own, made[name][0], args.size, lambda it, title=name: tqdm(it, title))
+        progress = lambda it, title=name: tqdm(it, title)  # noqa: E731
+        runs.make_baseline(method, own, made[name][0], args.size, progress, args.fit)
     if args.model:
         made |= colorize_with_model(args, levels, masks, fabric)
     if not made:
@@ -48,18 +55,37 @@ def run(args: argparse.Namespace) -> int:
         fid = metrics.build_fid(args.fid, fabric.device) if args.fid else None
         progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
         own_masks = masks if level == "complete" else None
-        rows = evaluation.score(levels[level], folder, measures, args.size, own_masks, fid, name == "grey", progress)
+        grey = name == "grey"
+        rows = evaluation.score(levels[level], folder, measures, args.size, own_masks, fid, grey, progress, args.fit)
         evaluation.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
         summaries[name] = evaluation.summarize(rows, measures, fid)
-    variants = {measure.name: measure.variant for measure in measures}
+    used = {name for summary in summaries.values() for name in summary}
+    variants = {measure.name: measure.variant for measure in measures} | metrics.SET_VARIANTS
+    variants = {name: variant for name, variant in variants.items() if name in used}
     write_bytes(args.output / "summary.csv", tables.summary_csv(summaries, variants).encode())
     print(tables.summary_text(summaries, variants))
     if args.table:
-        table = tables.make_table(args.table, summaries, args.dataset)
-        for suffix, render in (("md", tables.to_markdown), ("csv", tables.to_csv), ("tex", tables.to_latex)):
-            write_bytes(args.output / f"table{args.table}.{suffix}", render(table).encode())
-        print(tables.to_markdown(table))
+        write_table(args, tables.make_table(args.table, summaries, dataset), dataset)
     return 0
+
+
+def write_table(args, table, dataset: str) -> None:
+    from lcad import tables
+    from ldm.images import write_bytes
+
+    how = "squashed" if args.fit == "squash" else "cropped to their middle square and resized"
+    note = f"At {args.size}x{args.size}, photos that are not square {how}; the paper's numbers are on {dataset}."
+    for suffix, text in (
+        ("md", tables.to_markdown(table, note)),
+        ("csv", tables.to_csv(table, args.fit)),
+        ("tex", tables.to_latex(table, note)),
+    ):
+        write_bytes(args.output / f"table{args.table}.{suffix}", text.encode())
+    print(tables.to_markdown(table, note))
+
+
+def results_folder(args) -> Path:
+    return args.output / ("results" if args.fit == "squash" else "results_crop")
 
 
 def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, str]]:
@@ -87,10 +113,12 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
         run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, **options))
         for level, samples in levels.items():
             method = name + {"complete": "", "scarce": "*"}.get(level, f" ({level})")
-            made[method] = (args.output / "results" / runs.folder_name(method), level)
+            made[method] = (results_folder(args) / runs.folder_name(method), level)
             own = samples[fabric.global_rank :: fabric.world_size]
             progress = lambda it, title=method: tqdm(it, title, unit="batch")  # noqa: E731
             own_masks = find_masks if level == "complete" else None  # they belong to the phrases of whole captions
+            if args.fit == "crop":
+                own, own_masks = runs.cropped(own, args.output / "cropped", own_masks)
             runs.colorize(run, pipeline, own, made[method][0], own_masks, args.batch_size, progress)
     return made
 
@@ -117,8 +145,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--clip", nargs="+", default=[], metavar="MODEL=WEIGHTS", help="CLIP score by these models of open_clip")
     add("--fid", metavar="FILE", help="FID with these weights of torch-fidelity's Inception, or `download`")
     add("--table", type=int, choices=[1, 3], help="write this table of the paper")
-    add("--dataset", default="Extended COCO-Stuff", help="whose numbers of the paper stand beside the measured ones")
+    add("--dataset", help="whose numbers of the paper stand beside (default: Extended COCO-Stuff in 1, ImageNet in 3)")
     add("--size", type=int, default=256, help="photos are resized to size x size")
+    add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
     add("--steps", type=int, default=50)
     add("--guidance", type=float, help="default: the model's own")
     add("--seed", type=int, default=0)

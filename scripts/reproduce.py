@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     ablations = ["--model", args.model, "--without-slr", args.without_slr, "--ablations", "--table", 1]
     ablations += ["--output-luminance", "decoded"]  # as in the paper: with the photo's own L there is no detail to lose
     ablations += ["--lpips", *args.lpips] if args.lpips else []
+    guidance = ["--guidance", args.guidance]
     baselines = ["--baselines", "grey", "mean_chroma", "round_trip"]
 
     log.write("# Table 1 in miniature", "", "Written by `scripts/reproduce.py`; do not edit.")
@@ -69,17 +70,19 @@ def run(args: argparse.Namespace) -> int:
         "A star: scarce captions. L is the network's own decode, as in the paper, not the photo's.", "", "## Photos"
     )
     if args.photos:
-        log.run("evaluate.py", "--input", args.photos, "--output", work / "photos", *ablations, *baselines)
+        has_masks = (args.photos / "masks").is_dir()
+        options = [*ablations, *baselines, "--masks", "files" if has_masks else "none", *guidance]
+        log.run("evaluate.py", "--input", args.photos, "--output", work / "photos", *options)
         log.write((work / "photos" / "table1.md").read_text(encoding="utf-8"))
-        if not (args.photos / "masks").is_dir():
+        if not has_masks:
             log.write("These photos come without instance masks, so that W/o ISS is L-CAD itself.")
 
     log.write("", "## Rendered scenes", "")
     log.write("Their truth is known, and so are their masks. Captions name no places; with them words alone would do.")
     plain = ["--levels", "complete_plain"]
     log.run("render_scenes.py", "--output", held_out, "--number", args.scenes, "--seed", 1, *plain)
-    size = ["--size", 128]
-    log.run("evaluate.py", "--input", held_out, "--output", work / "scores", *size, *ablations, *baselines)
+    options = ["--size", 128, *ablations, *baselines, "--masks", "files", *guidance]
+    log.run("evaluate.py", "--input", held_out, "--output", work / "scores", *options)
     log.write((work / "scores" / "table1.md").read_text(encoding="utf-8"))
     ablation_sheet(held_out, work / "scores" / "results", args.output / "ablations.jpg")
     log.write("![Grey, each ablation, and the true scene](ablations.jpg)")
@@ -88,16 +91,13 @@ def run(args: argparse.Namespace) -> int:
     log.write('"the red cup, the blue cup". Masks alone can tell which is which.')
     options = ["--output", one_kind, "--number", 200, "--seed", 2, "--kinds", "same"]
     log.run("render_scenes.py", *options)
-    alike = ["--model", args.model, "--scenes", one_kind, "--level", "complete_plain"]
-    log.write(log.run("steer.py", *alike))
+    alike = ["--model", args.model, "--scenes", one_kind, "--level", "complete_plain", *guidance]
+    log.write(log.run("steer.py", *alike, "--masks", "none"))
     log.write(log.run("steer.py", *alike, "--masks", "files"))
     log.write("", "Strength, mode and range of steps, tuned on scenes of their own:")
     log.run("render_scenes.py", "--output", tuning, "--number", 100, "--seed", 4, "--kinds", "same")
-    log.write(
-        log.run(
-            "sweep_refinement.py", "--model", args.model, "--scenes", tuning, "--number", 50, "--output", args.output
-        )
-    )
+    options = ["--model", args.model, "--scenes", tuning, "--number", 50, "--output", args.output, *guidance]
+    log.write(log.run("sweep_refinement.py", *options))
     log.write("![Adherence and PSNR against strength, mode and range of steps](refinement.png)")
 
     log.write("", f"In all {log.seconds / 60:.0f} min on {platform.machine()}, {args.model}.", "")
@@ -133,6 +133,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
     parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
     parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
+    parser.add_argument(
+        "--guidance", type=float, default=1.5, help="default: 1.5, as docs/results.md was measured with"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
     parser.add_argument("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")
     args = parser.parse_args(argv)

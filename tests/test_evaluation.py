@@ -11,8 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from lcad.attention_refinement import InstanceMasks
 from lcad.evaluation import Sample, score, summarize
+from lcad.masks.finding import FoundMasks
 from lcad.metrics import MEASURES
+from lcad.runs import cropped
 from lcad.tables import PAPER, make_table, to_latex, to_markdown
 from scripts import evaluate
 
@@ -43,7 +46,7 @@ def test_model_ablations_baselines_and_table(tiny_checkpoint, photo_folder, tmp_
     assert ("L-CAD", "adherence") in scores, "the folder has masks for one photo"
     table = (tmp_path / "one" / "table1.md").read_text()
     assert "25.97" in table and "| W/o LIC* |" in table
-    assert (tmp_path / "one" / "table1.tex").read_text().startswith(r"\begin{tabular}")
+    assert (tmp_path / "one" / "table1.tex").read_text().splitlines()[1].startswith(r"\begin{tabular}")
 
     results = tmp_path / "one" / "results" / "lcad"
     before = {path.name: path.stat().st_mtime_ns for path in results.glob("*.png")}
@@ -158,6 +161,83 @@ def test_bootstrap_interval():
     assert mean == pytest.approx(25, abs=0.3)
     assert (high - low) / 2 == pytest.approx(1.96 * 2 / 20, rel=0.15)
     assert summarize(rows, [MEASURES["psnr"]])["psnr"] == (mean, low, high), "the same on a second run"
+
+
+def test_the_colorfulness_difference_is_one_of_sets(photo_folder, tmp_path):
+    """True photos in another order: every photo is wrong, and the set is as colourful as it should be."""
+    paths = sorted((photo_folder / "images").iterdir())
+    (tmp_path / "moved").mkdir()
+    for path, other in zip(paths, [*paths[1:], paths[0]], strict=True):
+        with Image.open(other) as image:
+            image.save(tmp_path / "moved" / path.name)
+    assert run(photo_folder, tmp_path / "scores", "--results", f"moved={tmp_path / 'moved'}", "--table", "3") == 0
+    scores = summary(tmp_path / "scores")
+    assert scores["moved", "colorfulness_difference"] == pytest.approx(0, abs=1e-4)
+    assert scores["moved", "colorfulness_error"] > 1
+    table = (tmp_path / "scores" / "table3.md").read_text()
+    assert "colorfulness_difference" in table and "colorfulness_error" not in table
+
+    rows = [{"colorfulness": a, "colorfulness_true": b} for a, b in ((10, 30), (30, 40))]
+    measures = [MEASURES[name] for name in ("colorfulness", "colorfulness_true")]
+    assert summarize(rows, measures)["colorfulness_difference"] == (15, 10, 20)
+
+
+def test_photos_are_squashed_or_cropped(tiny_checkpoint, photo_folder, tmp_path):
+    """Sec. 4.4 crops; so table 3 does, of the true photos, of results of their size, and before the model sees them."""
+    save = tmp_path / "striped"
+    (save / "images").mkdir(parents=True)
+    for i in range(2):
+        pixels = np.zeros((40, 80, 3), np.uint8)
+        pixels[:, 20:60] = np.random.default_rng(i).integers(0, 256, (40, 40, 3))
+        Image.fromarray(pixels).save(save / "images" / f"s{i}.png")
+    results = ("--results", f"same={save / 'images'}", "--levels", "scarce")
+    for options, fit in ((("--table", "1"), "squashed"), (("--table", "3"), "cropped to their middle square")):
+        output = tmp_path / fit.split()[0]
+        assert run(save, output, *results, "--model", tiny_checkpoint, "--baselines", "grey", *options) == 0
+        assert fit in next(output.glob("table?.md")).read_text().splitlines()[0]
+        assert fit in next(output.glob("table?.tex")).read_text().splitlines()[0]
+        assert fit.startswith(next(output.glob("table?.csv")).read_text().splitlines()[1].split(",")[-1])
+    for name in ("grey", "lcad_scarce"):
+        squashed, cropped = (
+            np.asarray(Image.open(tmp_path / folder / name / "s0.png").convert("L"))
+            for folder in ("squashed/results", "cropped/results_crop")
+        )
+        assert squashed[:, :8].mean() < 5 and cropped[:, :8].mean() > 60, f"{name}: the black sides are cut away"
+    with (tmp_path / "cropped" / "same.csv").open(newline="") as file:
+        assert [float(row["ssim"]) for row in csv.DictReader(file)] == [1, 1]
+
+
+def test_masks_of_cropped_photos(tmp_path):
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8))
+    wide.save(tmp_path / "wide.png")
+    wide.resize((40, 40)).save(tmp_path / "square.png")
+    masks = torch.zeros(2, 20, 40)
+    masks[0, :, :20] = masks[1, :, :5] = 1  # the second lies outside the middle square
+    asked = []
+
+    def find(photo, image, caption):
+        asked.append((photo.name, image.size))
+        return FoundMasks(InstanceMasks(["left", "edge"], masks), scores=[0.5, 0.4])
+
+    samples = [Sample(tmp_path / name, "a caption") for name in ("wide.png", "square.png")]
+    made, find_cropped = cropped(samples, tmp_path / "cropped", find)
+    assert made[1] == samples[1] and made[0].photo == tmp_path / "cropped" / "wide.png"
+    with Image.open(made[0].photo) as image:
+        assert np.array_equal(np.asarray(image), np.asarray(wide)[:, 20:60])
+    found = find_cropped(made[0].photo, image, "a caption")
+    assert found.instances.phrases == ["left"] and found.scores == [0.5]
+    assert found.instances.masks.shape == (1, 20, 20)
+    assert found.instances.masks[0].mean(0).tolist() == [1] * 10 + [0] * 10
+    assert len(find_cropped(made[1].photo, image, "a caption").instances.phrases) == 2
+    assert asked[0] == ("wide.png", (80, 40)), "found in the whole photo"
+
+
+def test_the_data_set_of_a_table(photo_folder, tmp_path, capsys):
+    assert run(photo_folder, tmp_path, "--baselines", "grey", "--table", "3", "--dataset", "Imagenet") == 2
+    assert "unknown data set 'Imagenet'; allowed: ImageNet" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists(), "said before the work"
+    table = make_table(3, {"L-CAD*": {"fid": (5.0, 5.0, 5.0)}})
+    assert table[0].paper == 4.36 and make_table(1, {"L-CAD": {"psnr": (1.0, 1.0, 1.0)}})[0].paper == 25.97
 
 
 def test_the_papers_numbers():

@@ -132,8 +132,12 @@ def test_fid_closed_form():
     assert fid.compute().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_missing_weights_say_so(tmp_path):
+def test_missing_weights_say_so(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such file of Inception weights"):
+        build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
+    (tmp_path / "inception.pth").touch()
+    monkeypatch.setattr("lcad.metrics.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install torch-fidelity"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     with pytest.raises(ValueError, match="CLIP score: ViT-none"):
         clip_measure("ViT-none", "openai", torch.device("cpu"))

@@ -11,12 +11,21 @@ from ldm.images import read_image, to_tensor
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights"
 
 
-@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="needs SqueezeNet's weights")
-def test_published_example():
-    metric = build_lpips("squeeze", str(WEIGHTS / "squeezenet1_1_fp16.pth"))
+@pytest.mark.parametrize(
+    "net, file, published",
+    [
+        ("squeeze", "squeezenet1_1_fp16.pth", [0.7112, 0.1479]),
+        ("alex", "alexnet_features_fp16.safetensors", [0.7219, 0.1376]),  # as the authors print: 0.722, 0.138
+        ("vgg", "vgg16_features_fp16.safetensors", [0.5686, 0.4217]),
+    ],
+)
+def test_published_example(net, file, published):
+    if not (WEIGHTS / file).is_file():
+        pytest.skip(f"needs {file}")
+    metric = build_lpips(net, str(WEIGHTS / file))
     reference, *others = (to_tensor(read_image(WEIGHTS / f"ex_{n}.png"))[None] * 2 - 1 for n in ("ref", "p0", "p1"))
     with torch.no_grad():
-        assert [metric(reference, other).item() for other in others] == pytest.approx([0.7112, 0.1479], abs=2e-4)
+        assert [metric(reference, other).item() for other in others] == pytest.approx(published, abs=2e-4)
     assert not any(parameter.requires_grad for parameter in metric.parameters())
 
 

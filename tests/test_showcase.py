@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lcad.contact_sheet import MARGIN
-from lcad.showcase import swap_rows
+from lcad.contact_sheet import MARGIN, contact_sheet
+from lcad.showcase import has_colors, swap_rows
 from scripts import contact_sheets
+from tests.conftest import random_photo
 
 
 def test_contact_sheets(tiny_checkpoint, photo_folder, tmp_path):
@@ -15,6 +16,28 @@ def test_contact_sheets(tiny_checkpoint, photo_folder, tmp_path):
     for name, columns in (("captions", 4), ("swaps", 5)):
         with Image.open(tmp_path / f"{name}.jpg") as sheet:
             assert sheet.width == columns * (48 + MARGIN) + MARGIN
+
+
+def test_a_sheet_of_old_photographs(tiny_checkpoint, photo_folder, tmp_path, monkeypatch):
+    """All photos are on it, in grey ones no column claims to be the truth, and one without a caption has no column."""
+    for path in (photo_folder / "images").iterdir():
+        with Image.open(path) as image:
+            image.convert("L").save(path)
+    rows = []
+    monkeypatch.setattr("lcad.contact_sheet.contact_sheet", lambda made, tile: rows.extend(made) or contact_sheet(made))
+    args = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--output", str(tmp_path), "--steps", "1"]
+    assert contact_sheets.main([*args, "--sheet", "old"]) == 0
+    assert [path.name for path in tmp_path.glob("*.jpg")] == ["old.jpg"]
+    scarce = ["grey", "a colorful image"]
+    titles = [[title for title, _ in row.pictures] for row in rows]
+    assert titles == [["grey", "caption", "a colorful image"]] * 7 + [scarce]
+    assert rows[0].text == "the red cup 0, the blue cup" and rows[-1].text == "(no caption)"
+
+
+def test_sepia_is_no_colour():
+    grey = random_photo(3).convert("L")
+    sepia = ImageOps.colorize(grey, (40, 20, 10), (250, 230, 200))
+    assert [has_colors(photo) for photo in (grey, sepia, random_photo(3))] == [False, False, True]
 
 
 def test_swapped_words_reach_the_model():
