@@ -47,7 +47,12 @@ class Result:
 
 
 def finish(item: Loaded, luminance: torch.Tensor, pictures: list[torch.Tensor], settings: Settings) -> Result:
-    """L (1, H, W) of a photo and pictures (3, h, w) in [0, 1] of the model, one for each sample -> those that are kept, at the photo's size."""
+    """What is kept of the model's pictures of a photo, at the photo's size.
+
+    Args:
+        luminance: L (1, H, W) of the photo.
+        pictures: (3, h, w) in [0, 1], one for each sample.
+    """
     values = [_at_full_size(luminance, decoded, item.photo, settings) for decoded in pictures]
     images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own in values]
     order, reports = _judge(item, images, settings)
