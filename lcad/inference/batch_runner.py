@@ -89,17 +89,19 @@ class FolderRun:
         writing: list[tuple[Result, Future]] = []
         with ThreadPoolExecutor(self.options.readers) as readers, ThreadPoolExecutor(1) as writer:
             try:
-                for alone, reading in read_ahead(readers, batches):
-                    if alone:
+                for batch, reading in read_ahead(readers, batches):
+                    if batch.alone:
                         self._take_written(writing)
-                    loaded = [item for job, photo in reading if (item := self._attempt(job, self._load, photo))]
+                    tried = [self._attempt(job, self._load, photo, job.name in batch.company) for job, photo in reading]
+                    loaded = [item for item in tried if item is not None]
+                    tried.clear()
                     reading.clear()  # it holds the photos, and so do the other lists: none may outlive its use
                     results = self._colorize(loaded) if loaded else []
                     loaded.clear()
                     self._take_written(writing)
                     writing += [(result, writer.submit(write, result, self.output)) for result in results]
                     results.clear()
-                    if alone:
+                    if batch.alone:
                         self._take_written(writing)
             finally:  # also of a run that is interrupted
                 readers.shutdown(wait=False, cancel_futures=True)
@@ -171,7 +173,7 @@ class FolderRun:
         except Exception as error:
             return self._fail(job, _reason(job, error))
 
-    def _load(self, job: Job, reading: Future) -> Loaded | None:
+    def _load(self, job: Job, reading: Future, company: bool = False) -> Loaded | None:
         """A job's inputs; None if there is nothing to do or it cannot be done (then reported)."""
         photo, photo_hash = reading.result()
         obstacle = self.output.obstacle(job)
@@ -192,8 +194,8 @@ class FolderRun:
         image = shrink(image, SHOWN_SIDE)
         there = [path.exists() for path in paths]
         same = same_result(read_result_record(self.output.record(job)), record)
-        if self.output.overwrite or not any(there) or (not all(there) and same):
-            return Loaded(job, photo, image, found, record)
+        if company or self.output.overwrite or not any(there) or (not all(there) and same):
+            return Loaded(job, photo, image, found, record, company)
         if same:
             kept = [read_image(path) for path in paths]
             self.summary.add_row(job, image, kept)
@@ -274,6 +276,8 @@ class FolderRun:
         names = [item.job.name for item in batch]
         made = []
         for item, luminance, own in zip(batch, luminances, zip(*samples, strict=True), strict=True):
+            if item.company:
+                continue
             made.append(self._attempt(item.job, lambda _, *args: finish(*args), item, luminance, own, settings))
         made = [result for result in made if result is not None]
         for result in made:

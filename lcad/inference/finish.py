@@ -30,6 +30,7 @@ class Loaded:
     image: Image.Image  # 8 bit RGB, `SHOWN_SIDE` at most
     found: FoundMasks | None
     record: dict
+    company: bool = False  # see `Batch`
 
     @property
     def instances(self) -> InstanceMasks | None:

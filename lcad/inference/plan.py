@@ -52,8 +52,15 @@ class Job:
 
 @dataclass
 class Batch:
+    """Photos for the model together.
+
+    Attributes:
+        company: names of those that are only there because they were in a recorded batch, and are written with another.
+    """
+
     jobs: list[Job]
     pixels: int = 0
+    company: frozenset[str] = frozenset()
 
     @property
     def alone(self) -> bool:
@@ -134,13 +141,15 @@ def plan_batches(
         sizes: of a job: those the model works at, and the photo's own number of pixels.
         recorded: of an earlier run, which this one repeats: result name -> all names of its batch.
     """
+    by_name = {job.name: job for job in jobs}
     grouped: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         grouped.setdefault((recorded or {}).get(job.name, ()), []).append(job)
     for names, group in grouped.items():
         if names:
-            ordered = sorted(group, key=lambda job, names=names: names.index(job.name))
-            yield Batch(ordered, sum(sizes(job)[1] for job in group))
+            whole = [by_name[name] for name in names if name in by_name]
+            company = frozenset(names) - {job.name for job in group}
+            yield Batch(whole, sum(sizes(job)[1] for job in whole), company)
     sized = sorted(((*sizes(job), job) for job in grouped.get((), [])), key=lambda item: item[:2])
     for _, group in groupby(sized, key=lambda item: item[0]):
         batch = Batch([])

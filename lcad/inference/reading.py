@@ -10,23 +10,23 @@ from lcad.photo_files import Photo, read_photo
 from ldm.images import ImageError
 
 
-def read_ahead(readers: Executor, batches: Iterable[Batch]) -> Iterator[tuple[bool, list[tuple[Job, Future]]]]:
+def read_ahead(readers: Executor, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[tuple[Job, Future]]]]:
     """Batches with their photos being read, one batch ahead, unless it or the next is to be alone in memory."""
     ahead = None
     for batch in batches:
         if ahead is not None and batch.alone:
-            yield False, ahead
+            yield ahead
             ahead = None
         reading = [(job, readers.submit(_read, job.photo)) for job in batch.jobs]
         if ahead is not None:
-            yield False, ahead
+            yield ahead
             ahead = None
         if batch.alone:
-            yield True, reading
+            yield batch, reading
         else:
-            ahead = reading
+            ahead = batch, reading
     if ahead is not None:
-        yield False, ahead
+        yield ahead
 
 
 def _read(path: Path) -> tuple[Photo, str]:
