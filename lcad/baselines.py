@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lcad.color import lab_to_rgb, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.guided_decoder import guided_decode
+from lcad.inference.records import model_hash
 from lcad.pipeline import LCADPipeline
 from lcad.upsampling import recolor
 from ldm.autoencoder import encode
@@ -53,11 +54,19 @@ def build_baseline(
         case "mean_chroma":
             return mean_chroma
         case "round_trip":
-            return round_trip(LCADPipeline.from_pretrained(model))
+            pipeline = LCADPipeline.from_pretrained(model)
+            return _made_by(round_trip(pipeline), name, model=model_hash(pipeline))
         case "sdedit":
-            return sdedit(stable_diffusion)
+            return _made_by(sdedit(stable_diffusion), name, stable_diffusion=str(stable_diffusion))
         case _:
-            return controlnet(stable_diffusion, control)
+            own = controlnet(stable_diffusion, control)
+            return _made_by(own, name, stable_diffusion=str(stable_diffusion), control=str(control))
+
+
+def _made_by(method: Method, name: str, **weights: str) -> Method:
+    """The method, which says in `settings` by what it makes its results."""
+    method.settings = {"name": name} | weights
+    return method
 
 
 def grey(photo: Tensor, caption: str = "") -> Tensor:

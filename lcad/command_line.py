@@ -12,6 +12,9 @@ USER_ERRORS = (OSError, ValueError)
 
 def reporting(action: Callable[[], int]) -> int:
     """Run `action`; a user's mistake becomes one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be text that a terminal shows
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return action()
     except USER_ERRORS as error:
@@ -21,7 +24,9 @@ def reporting(action: Callable[[], int]) -> int:
 
 def run_stage(description: str, schema: type[StageConfig], argv: list[str] | None) -> int:
     """Command line of a training stage: --config FILE [--resume last] [key=value ...]."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--config", required=True, help="YAML file of configs/")
     parser.add_argument("--resume", metavar="last|FILE", help="go on from the run's last checkpoint, or from a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.batch_size=4")

@@ -1,5 +1,6 @@
 """A contact sheet: for each photo a row of pictures with a line of text under it."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -41,8 +42,8 @@ def contact_sheet(rows: list[Row], tile: int = 224) -> Image.Image:
 def fit_text(text: str, width: int, font: ImageFont.ImageFont) -> str:
     """`text` on one line, cut with an ellipsis to `width` pixels; control characters are left out."""
     text = "".join(c for c in text if c.isprintable())
-    if font.getlength(text) <= width:
+    most = max(0, int(4 * width))  # characters; more do not fit, however narrow
+    if len(text) <= most and font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fits = bisect_left(range(1, min(len(text), most) + 1), True, key=lambda k: font.getlength(f"{text[:k]}...") > width)
+    return f"{text[:fits]}..."

@@ -39,6 +39,7 @@ from ldm.text_encoder import encode_captions
 TILED_SHARE = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
 OUTPUT_LUMINANCE = ("input", "decoded")
 OUTPUT_TYPES = ("pil", "pt", "np", "decoded")
+LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer ones keep the long side of this aspect
 
 
 @dataclass
@@ -56,7 +57,12 @@ class LCADPipeline(DiffusionPipeline):
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         grounding: weights for finding objects, see `grounded`.
+
+    Attributes:
+        source: the folder that `from_pretrained` has read, also of a hub id; None: made in memory.
     """
+
+    source: Path | None = None
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
 
@@ -110,8 +116,10 @@ class LCADPipeline(DiffusionPipeline):
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
         guidance, grounding = index.get("guidance_scale", 5.0), read_grounding(folder, parts)
-        return cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
-                   grounding=grounding)  # fmt: skip
+        pipeline = cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
+                       grounding=grounding)  # fmt: skip
+        pipeline.source = folder
+        return pipeline
 
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
         """As diffusers' own, with the weights for finding objects if there are some."""
@@ -134,10 +142,11 @@ class LCADPipeline(DiffusionPipeline):
         """The size (h, w) the model works at, in the photo's aspect and whole strides.
 
         Args:
-            long_side: of that size; None: about image_size^2 pixels.
+            long_side: of that size; None: about image_size^2 pixels, fewer beyond `LONGEST_ASPECT`.
         """
-        stride = latent_stride(self.vae)
-        scale = long_side / max(height, width) if long_side else self.config.image_size / (height * width) ** 0.5
+        stride, area_side = latent_stride(self.vae), self.config.image_size
+        own = min(area_side / (height * width) ** 0.5, area_side * LONGEST_ASPECT**0.5 / max(height, width))
+        scale = long_side / max(height, width) if long_side else own
         return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
 
     def model_sizes(
@@ -191,7 +200,7 @@ class LCADPipeline(DiffusionPipeline):
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
 
         Raises:
-            ValueError: arguments that do not fit together.
+            ValueError: arguments that do not fit together, or a result that is not finite.
         """
         photos = [
             photo if isinstance(photo, Tensor) else to_tensor(photo)
@@ -226,17 +235,20 @@ class LCADPipeline(DiffusionPipeline):
             if latents is None or z is not None:
                 latent_size = (side // latent_stride(self.vae) for side in size)
                 shape = (len(photos), self.vae.config.latent_channels, *latent_size)
-                latents = randn_tensor(shape, generator=generator, device=torch.device("cpu"))
+                latents = randn_tensor(shape, generator=generator, device=_device_of(generator))
             instances = [
                 None if refinement is None or mask is None else self._instances(text, mask, own.shape[-2:], size)
                 for text, mask, own in zip(captions, mask_list, luminances, strict=True)
             ]
             z = self._sample(
-                latents.to(device, dtype), features[-1], captions, instances, refinement, num_inference_steps,
+                latents.to(device, torch.float32), features[-1], captions, instances, refinement, num_inference_steps,
                 guidance_scale, generator, z,
             )  # fmt: skip
         guides = features if luminance_guidance else None
-        decoded = (guided_decode(self.vae, z, guides).float().cpu() / 2 + 0.5).clamp(0, 1)  # (B, 3, h, w)
+        decoded = guided_decode(self.vae, z.to(dtype), guides).float().cpu()  # (B, 3, h, w)
+        if not decoded.isfinite().all():
+            raise ValueError("the model gave values that are not numbers; try float32 (--dtype float32)")
+        decoded = (decoded / 2 + 0.5).clamp(0, 1)
         if output_type == "decoded":
             results = list(decoded)
         elif output_luminance == "decoded":
@@ -290,7 +302,10 @@ class LCADPipeline(DiffusionPipeline):
         generator,
         smaller: Tensor | None = None,
     ) -> Tensor:
-        """Latents (B, C, h, w) from x_T, or in tiles from latents of a smaller size, which is that of the tiles."""
+        """Latents (B, C, h, w) from x_T, or in tiles from latents of a smaller size, which is that of the tiles.
+
+        They and the scheduler's arithmetic are in float32, whatever the weights are in.
+        """
         text = encode_captions(self.tokenizer, self.text_encoder, captions)
         if guidance_scale != 1:
             text = torch.cat([text, encode_captions(self.tokenizer, self.text_encoder, [""]).expand_as(text)])
@@ -308,9 +323,8 @@ class LCADPipeline(DiffusionPipeline):
             for rows, columns in places
         ]
         start = None if smaller is None else resize(smaller.float(), size).to(x_T)
-        noise = generator[0] if isinstance(generator, list) else generator
         return sample(
-            tiled(denoisers, places), x_T, self.scheduler, steps, noise, self.progress_bar, start, TILED_SHARE
+            tiled(denoisers, places), x_T, self.scheduler, steps, generator, self.progress_bar, start, TILED_SHARE
         )
 
     def _denoiser(
@@ -329,7 +343,7 @@ class LCADPipeline(DiffusionPipeline):
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             used = {site: response[: len(x)] for site, response in responses.items()}
-            return self.unet(x, t, text[: len(x)], used).sample
+            return self.unet(x.to(self.unet.dtype), t, text[: len(x)], used).sample.float()
 
         denoise = predict
         if any(instances):
@@ -368,6 +382,12 @@ class LCADPipeline(DiffusionPipeline):
             masks = F.interpolate(masks[None], size, mode="area")[0]
         used = [i for i, mask in enumerate(masks) if mask.max() > 0]
         return InstanceMasks([phrases[i] for i in used], masks[used])
+
+
+def _device_of(generator: torch.Generator | list[torch.Generator] | None) -> torch.device:
+    """Where noise is drawn: on the CPU unless a generator is elsewhere."""
+    first = generator[0] if isinstance(generator, list) and generator else generator
+    return first.device if isinstance(first, torch.Generator) else torch.device("cpu")
 
 
 def _download(source: str, revision: str | None) -> Path:
@@ -412,6 +432,9 @@ def _load_strictly(model: type, folder: Path, dtype: torch.dtype):
     if any(wrong.values()):
         listed = "; ".join(f"{kind} {len(keys)}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
         raise CheckpointError(f"{folder}: not the weights of this {model.__name__}: {listed}")
+    bad = [name for name, value in loaded.state_dict().items() if not value.sum(dtype=torch.float32).isfinite()]
+    if bad:
+        raise CheckpointError(f"{folder}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
     return loaded.eval()
 
 

@@ -12,10 +12,13 @@ from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION, read_captions
 from lcad.data.manifest import MANIFEST, read_manifest, verify
 from lcad.evaluation import Sample, fitted, middle_square
-from lcad.folder_run import FolderRun, Job, Settings
+from lcad.inference.batch_runner import FolderRun
+from lcad.inference.output import OutputFolder
+from lcad.inference.plan import Job, Settings
+from lcad.inference.records import file_hash, to_json
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.pipeline import LCADPipeline
-from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_image
+from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_bytes, write_image
 
 ABLATIONS = {
     "L-CAD": "all of the paper",
@@ -87,7 +90,7 @@ def colorize(
     Raises:
         ValueError: a photo could not be done, or a result made differently is in the way; the first is named.
     """
-    runner = FolderRun(pipeline, run.settings, output, find_masks, run.model)
+    runner = FolderRun(pipeline, run.settings, OutputFolder(output, samples=run.settings.kept), find_masks)
     jobs = [Job(sample.photo, sample.caption, sample.photo.stem) for sample in samples]
     problems = runner.run(jobs, batch_size, progress).problems
     if problems:
@@ -136,12 +139,22 @@ def make_baseline(
     progress: Callable[[Iterable], Iterable] = iter,
     fit: str = "squash",
 ) -> None:
-    """Write what a baseline makes of the samples at size x size; what is there is kept."""
+    """Write what a baseline makes of the samples at size x size, and a record of what it was made from beside it.
+
+    What is there is kept if it was made by the same method from the same photo and caption.
+    """
     for sample in progress(samples):
         path = output / f"{sample.photo.stem}.png"
-        if not path.exists():
-            photo = fitted(read_image(sample.photo), size, fit)
-            write_image(path, to_image(method(to_tensor(photo), sample.caption)))
+        record = {"size": size, "photo_sha256": file_hash(sample.photo), "caption": sample.caption, "fit": fit}
+        record |= {"method": getattr(method, "settings", {"name": method.__name__})}
+        beside = path.with_suffix(".json")
+        if path.exists() and beside.is_file() and beside.read_bytes() == to_json(record):
+            continue
+        photo = fitted(read_image(sample.photo), size, fit)
+        result = to_image(method(to_tensor(photo), sample.caption))
+        path.unlink(missing_ok=True)
+        write_bytes(beside, to_json(record))
+        write_image(path, result)
 
 
 def settings_of(pipeline: LCADPipeline, guidance: float | None, **options) -> Settings:

@@ -43,7 +43,8 @@ class ShowingProcessor:
             )
         )
         seen = slice(0, self.rows)
-        logits = (query[seen] @ key[seen].transpose(-1, -2)) * attn.scale  # (rows, M, P, T)
+        # (rows, M, P, T), in float32 also where the weights are in half precision
+        logits = (query[seen].float() @ key[seen].float().transpose(-1, -2)) * attn.scale
         out = self.transform(self.name, logits).softmax(-1).to(value.dtype) @ value[seen]
         if self.rows < len(query):
             rest = slice(self.rows, None)

@@ -127,23 +127,6 @@ def list_images(source: str | os.PathLike) -> list[Path]:
     return found
 
 
-def folders_of_images(root: Path, left_out: Path) -> list[Path]:
-    """`root` and the folders below it that hold images, sorted; without hidden ones, links and `left_out`.
-
-    Raises:
-        FileNotFoundError: no image anywhere.
-    """
-    found = []
-    for place, names, files in os.walk(root):
-        folder = Path(place)
-        names[:] = [n for n in names if not n.startswith(".") and (folder / n).resolve() != left_out.resolve()]
-        if any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
-            found.append(folder)
-    if not found:
-        raise FileNotFoundError(f"{root}: no images in this folder or below; they may be {', '.join(IMAGE_SUFFIXES)}")
-    return sorted(found)
-
-
 def to_tensor(image: Image.Image) -> Tensor:
     """PIL of any mode, as a viewer shows it (upright, by its profile, on white) -> sRGB (3, H, W) float32 in [0, 1]."""
     array = np.asarray(image if image.mode == "RGB" and not image.info else image_pixels(image).preview())
@@ -168,7 +151,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file to write to that comes to be whole or not at all (temporary file beside it, then rename)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:16]}.", suffix=UNFINISHED)
     os.close(handle)
     try:
         with open(temporary, "wb") as file:

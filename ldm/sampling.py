@@ -16,7 +16,7 @@ def sample(
     x_T: Tensor,
     scheduler: SchedulerMixin,
     steps: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     progress: Callable | None = None,
     start: Tensor | None = None,
     share: float = 1.0,
@@ -26,7 +26,7 @@ def sample(
     Args:
         denoise: predicts one of `ldm.schedulers.PREDICTIONS`; guidance and refinement are wrappers around it.
         scheduler: any diffusers scheduler set up for what `denoise` predicts; its time steps are set here.
-        generator: for schedulers that add noise.
+        generator: for schedulers that add noise; a list has one for each row, which then does not depend on the others.
         progress: wraps the iteration over time steps (a progress bar).
         start: latents to begin from, noised with `x_T` as far as the last `share` of the steps asks (SDEdit, Meng et
             al. 2022); None: pure noise.

@@ -70,7 +70,9 @@ def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--input", type=Path, required=True, help="folder of colour photos")
     parser.add_argument("--size", type=int, default=64, help="the small photos have about size^2 pixels")
     parser.add_argument("--number", type=int, help="the first so many photos (default: all)")

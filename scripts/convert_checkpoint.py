@@ -15,7 +15,9 @@ from ldm.devices import DTYPES
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
     parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
     parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")

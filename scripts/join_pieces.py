@@ -19,7 +19,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("manifests", type=Path, nargs="+", help="<name>.pieces.json, with the pieces beside it")
     parser.add_argument("--output", type=Path, required=True, help="folder for the joined files")
     args = parser.parse_args(argv)

@@ -113,7 +113,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="of small photos")

@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--run", type=Path, required=True, help="run folder, with logs/version_*/metrics.csv")
     parser.add_argument("--beside", type=Path, help="another run whose training loss is dotted over it")
     parser.add_argument("--measure", default="loss", help="validation measure, such as loss or chroma_psnr")

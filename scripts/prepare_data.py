@@ -79,7 +79,9 @@ def choose(args: argparse.Namespace, stack: ExitStack, report: Callable[[str], N
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     data_sets = parser.add_subparsers(dest="data_set", required=True)
     for name, source in {
         "coco-stuff": "COCO 2017's zips or folders, one or both",

@@ -29,7 +29,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
     parser.add_argument("--number", type=int, default=9000)
     parser.add_argument("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")

@@ -127,7 +127,9 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")

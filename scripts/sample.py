@@ -28,10 +28,15 @@ SOURCES = ("auto", "none", "files", "regions", "sam", "referring")  # as lcad.ma
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
+ABSENT_LINES = 5  # of captions whose photos are not there
+INTERRUPTED = 130  # exit status, as shells have it
+RANGES = {"guidance": (0, 100), "strength": (0, 1000)}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add(
         "--model",
@@ -109,7 +114,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
     args = parser.parse_args(argv)
-    args.command = sys.argv[1:] if argv is None else list(argv)
+    args.command, args.cwd = sys.argv[1:] if argv is None else list(argv), Path.cwd()
+    check(args, parser)
+    return args
+
+
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse values that no run can have, and options that would be of no effect."""
     for name, least in (
         ("steps", 1),
         ("num_samples", 1),
@@ -125,58 +136,51 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
     if args.recursive and (args.mask_folder or args.save_masks):
         parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
-    return args
+    for name, (least, most) in RANGES.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value <= most:  # nor is nan
+            parser.error(f"--{name} must be from {least} to {most}, got {value}")
+    if args.save_masks and args.mask_folder and args.mask_folder.resolve() == (args.output / "masks").resolve():
+        parser.error("--save-masks would replace the masks of --mask-folder; choose another --output")
+    own = {"resume": ("--resume",), "repeat": ("--repeat", "--output")}
+    for name, allowed in own.items():
+        given = [part.partition("=")[0] for part in args.command if part.startswith("--")]
+        others = sorted(set(given) - set(allowed))
+        if getattr(args, name) is not None and others:
+            parser.error(f"--{name} takes the options of the recorded command; leave out {', '.join(others)}")
 
 
-def find_jobs(args: argparse.Namespace) -> tuple[list, list[str]]:
-    """The photos to colorize with their captions, and a line for each caption whose photo is not there."""
+def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
+    """The photos to colorize with their captions, a line for each image that is not read, and notes."""
     from lcad.captions import read_captions
-    from lcad.folder_run import list_jobs
-    from ldm.images import folders_of_images, list_images
+    from lcad.inference.inventory import take_inventory
+    from lcad.inference.plan import list_jobs
 
+    inventory = take_inventory(args.input, args.output, args.recursive)
     jobs, absent = [], []
-    for folder in folders_of_images(args.input, args.output) if args.recursive else [args.input]:
-        photos = list_images(folder)
-        captions = read_captions(photos[0].parent, args.captions)
-        if folder.is_dir() and not (args.recursive and args.captions):  # one caption file may be for several folders
-            gone = sorted(captions.keys() - {photo.name for photo in photos})
-            absent += [f"captions name {name!r}, which is not in {folder}" for name in gone]
+    for folder, photos in inventory.photos.items():
+        captions = read_captions(folder, args.captions)
+        if args.input.is_dir() and not (
+            args.recursive and args.captions
+        ):  # one caption file may be for several folders
+            there = {photo.name for photo in photos} | {path.name for path in inventory.not_read}
+            absent += [f"captions name {name!r}, which is not in {folder}" for name in sorted(captions.keys() - there)]
         if args.caption is not None:
             captions = {photo.name: [args.caption] for photo in photos}
         below = folder.relative_to(args.input) if args.recursive else Path()
         jobs += list_jobs(photos, captions, args.levels, below)
-    return jobs, absent
+    if len(absent) > ABSENT_LINES:
+        absent[ABSENT_LINES:] = [f"captions name {len(absent) - ABSENT_LINES} more photos that are not there"]
+    not_read = [f"{path}: {reason}" for path, reason in inventory.not_read.items()]
+    return jobs, not_read, inventory.notes + absent
 
 
-def run(args: argparse.Namespace) -> int:
-    import torch.distributed
-    from tqdm import tqdm
-
+def settings_of(args: argparse.Namespace, pipeline):
     from lcad.attention_refinement import Refinement
-    from lcad.contact_sheet import contact_sheet
-    from lcad.folder_run import CONTACT_SHEET, FolderRun, Settings, Summary, own_share
-    from lcad.masks.candidates import ProviderOptions
-    from lcad.masks.sources import build_finder
-    from lcad.pipeline import LCADPipeline
-    from lcad.run_records import RunRecord
-    from ldm.images import remove_unfinished, write_image
-    from ldm.schedulers import build_scheduler
-
-    if args.input is None:
-        args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
-    jobs, absent = find_jobs(args)
-
-    device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
-    if processes > 1 and not args.dry_run:
-        fabric = share_out(args.device.partition(":")[0], args.devices, args.nodes)
-        device, rank = fabric.device, fabric.global_rank
-        jobs = own_share(jobs, rank, processes)
-    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
-    pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
-    pipeline.set_progress_bar_config(leave=False, disable=len(jobs) > args.batch_size)
+    from lcad.inference.plan import Settings
 
     strength = {} if args.strength is None else {"strength": args.strength}
-    settings = Settings(
+    return Settings(
         args.steps,
         args.scheduler,
         pipeline.config.guidance_scale if args.guidance is None else args.guidance,
@@ -188,65 +192,133 @@ def run(args: argparse.Namespace) -> int:
         model_size=args.model_size,
         tiled_size=args.tiled_size,
     )
+
+
+def build_runner(args: argparse.Namespace, device, quiet: bool):
+    from tqdm import tqdm
+
+    from lcad.inference.batch_runner import FolderRun, RunOptions
+    from lcad.inference.output import OutputFolder
+    from lcad.masks.candidates import ProviderOptions
+    from lcad.masks.sources import build_finder
+    from lcad.pipeline import LCADPipeline
+    from ldm.schedulers import build_scheduler
+
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
+    pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
+    pipeline.set_progress_bar_config(leave=False, disable=quiet)
+    settings = settings_of(args, pipeline)
     options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
     source = "none" if settings.refinement is None else args.masks
     find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)
-    runner = FolderRun(
-        pipeline,
-        settings,
-        args.output,
-        find_masks,
-        args.model,
-        args.overwrite,
-        report=tqdm.write,
-        show_masks=args.show_masks,
-        keep_masks=args.save_masks,
-        suffix=args.format and f".{args.format}",
-        readers=args.jobs,
-    )
+    output = OutputFolder(args.output, args.format and f".{args.format}", settings.kept, args.overwrite)
+    run_options = RunOptions(args.show_masks, args.save_masks, args.jobs)
+    return FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
+
+
+def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
+    """Colorize; `recorded` has the batches of a run that this one repeats."""
+    from lcad.inference.summary import one_line
+    from lcad.run_records import RunRecord
+
+    if args.input is None:
+        args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
+    jobs, not_read, notes = find_jobs(args)
     if args.dry_run:
-        return show_plan(runner, jobs, processes)
-    args.output.mkdir(parents=True, exist_ok=True)
-    record = RunRecord(args.output, rank)
+        runner = build_runner(args, choose_device(args.device), quiet=False)
+        for line in not_read:
+            print(one_line(f"  not read  {line}"))
+        return show_plan(runner, jobs, args.devices * args.nodes)
+
+    places = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")  # of torchrun, and of what share_out starts
+    record = None if any(int(os.environ.get(name, 0)) for name in places) else RunRecord(args.output)
+    device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
+    fabric = None
+    if processes > 1:
+        fabric = share_out(args.device.partition(":")[0], args.devices, args.nodes)
+        device, rank = fabric.device, fabric.global_rank
+    if record is None:
+        record = RunRecord(args.output, rank)
+    try:
+        runner = build_runner(args, device, quiet=len(jobs) > args.batch_size)
+        if rank == 0:
+            for note in notes:
+                print(one_line(f"note: {note}"), file=sys.stderr)
+            for line in not_read:
+                runner.summary.failed += 1
+                runner.summary.add_problem(line)
+        return colorize(args, runner, jobs, record, fabric, recorded)
+    finally:
+        record.close()
+
+
+def colorize(args: argparse.Namespace, runner, jobs: list, record, fabric, recorded: dict | None) -> int:
+    """The run itself, of this process's share of the jobs, and its summary."""
+    import torch.distributed
+    from tqdm import tqdm
+
+    from lcad.inference.plan import own_share
+    from lcad.inference.summary import Summary
+    from lcad.run_records import this_process
+    from ldm.images import remove_unfinished
+
+    rank = 0 if fabric is None else fabric.global_rank
     if rank == 0:
         remove_unfinished(args.output)
-        record.write({"command": args.command, "model_sha256": runner.model_hash})
-        runner.summary.problems += absent
-    if processes > 1:
+        run_line = {"command": args.command, "cwd": str(args.cwd), "model_sha256": runner.model_sha256}
+        record.write(run_line | this_process())
+    runner.output.protect(job.photo for job in jobs)
+    if fabric is not None:
+        jobs = own_share(jobs, rank, fabric.world_size)
         fabric.barrier()  # what an earlier run has left is taken in by now
-    runner.log = record.write
-    summary = runner.run(jobs, args.batch_size, lambda it: tqdm(it, "colorizing", unit="batch", disable=rank > 0))
-    if processes > 1:
-        parts: list = [None] * processes
+    runner.log, summary, interrupted = record.write, runner.summary, False
+    try:
+        bar = lambda it: tqdm(it, "colorizing", unit="batch", disable=rank > 0)  # noqa: E731
+        runner.run(jobs, args.batch_size, bar, recorded)
+    except KeyboardInterrupt:
+        interrupted = True
+    if fabric is not None and not interrupted:
+        parts: list = [None] * fabric.world_size
         torch.distributed.all_gather_object(parts, summary)
         if rank > 0:
             raise SystemExit(0)  # the first process speaks for all
         record.take_in_parts()
         summary = Summary.of_all(parts)
+    status = tell(summary, args.output)
+    return INTERRUPTED if interrupted else status
 
+
+def tell(summary, output: Path) -> int:
+    """Write the contact sheet and say what came of the run -> exit status."""
+    sheet = None
     if summary.rows:
-        write_image(args.output / f"{CONTACT_SHEET}.png", contact_sheet(summary.rows))
-    print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {args.output}")
-    if summary.written + summary.kept > len(summary.rows):
-        print(f"contact_sheet.png shows the first {len(summary.rows)} of them")
+        try:
+            sheet = summary.write_sheet(output)
+        except OSError as error:
+            summary.add_problem(f"contact sheet in {output}: cannot be written ({error.strerror or error})")
+    print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {output}")
+    if sheet is not None and (sheet.stem != "contact_sheet" or summary.written + summary.kept > len(summary.rows)):
+        print(f"{sheet.name} shows {len(summary.rows)} photos")
     for problem in summary.problems:
         print(f"problem: {problem}", file=sys.stderr)
-    return 1 if summary.problems else 0
+    return summary.status
 
 
 def show_plan(runner, jobs: list, processes: int) -> int:
     """Say what would be done with each photo, and in about what time."""
     from collections import Counter
 
+    from lcad.inference.summary import one_line
+
     counts, first = Counter(), None
     for job, state in runner.plan(jobs):
         counts[state] += 1
         first = first or (job if state == "new" else None)
-        print(f"{state:>10}  {job.photo}  {job.caption or '(automatic)'}")
+        print(f"{state:>10}  " + one_line(f"{job.photo}  {job.caption or '(automatic)'}"))
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     if first is not None:
         minutes = counts["new"] * runner.seconds_per_photo(first) / 60 / processes
-        print(f"about {minutes:.1f} min without masks, by two short runs over {first.photo.name}")
+        print(f"about {minutes:.1f} min without masks, by two short runs over " + one_line(first.photo.name))
     return 0
 
 
@@ -254,22 +326,34 @@ def resume(folder: Path) -> int:
     """Run the command of the record in an output folder once more; what is done is kept."""
     from lcad.run_records import RUN_RECORD, read_record
 
-    return run_again(read_record(folder / RUN_RECORD).command, folder)
+    return run(args_of(read_record(folder / RUN_RECORD), folder))
 
 
-def run_again(command: list[str], output: Path) -> int:
-    """Run a recorded command into a folder, where nothing is overwritten."""
-    return run(parse([*(part for part in command if part != "--overwrite"), "--output", str(output)]))
+def args_of(record, output: Path) -> argparse.Namespace:
+    """A recorded command, into a folder where nothing is overwritten; its paths are those of the folder it ran in."""
+    command, parts = [], iter(record.command)
+    for part in parts:
+        if part == "--output":
+            next(parts, None)
+        elif part != "--overwrite" and not part.startswith("--output="):
+            command.append(part)
+    args = parse(command)
+    args.output, args.cwd = output, record.cwd
+    for name, value in vars(args).items():
+        of_folder = name in ("model", "sam_checkpoint", "words_model") and value and (record.cwd / value).exists()
+        if name not in ("output", "cwd") and (isinstance(value, Path) or of_folder):
+            setattr(args, name, type(value)(record.cwd / value))
+    return args
 
 
 def repeat(record: Path, output: Path) -> int:
-    """Run the command of a record again, into another folder, and compare the pixels."""
+    """Run the command of a record again, into another folder and in the same batches, and compare the pixels."""
     from lcad.run_records import RUN_RECORD, differences, read_record
 
     before = read_record(record)
     if (output / RUN_RECORD).exists():
         raise ValueError(f"{output}: holds a run already; repeat into another --output")
-    status = run_again(before.command, output)
+    status = run(args_of(before, output), before.batches)
     same, different = differences(before, read_record(output / RUN_RECORD))
     print(f"{same} of {same + len(different)} photos have the same pixels as in {record}")
     for line in different:

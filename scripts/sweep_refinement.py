@@ -80,7 +80,9 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--scenes", type=Path, required=True, help="folder of rendered scenes of one kind of object")
     parser.add_argument("--number", type=int, default=100, help="scenes with several objects")

@@ -72,3 +72,22 @@ def photo_folder(tmp_path) -> Path:
         mask[:, 24 * i : 24 * (i + 1)] = 255
         Image.fromarray(mask).save(folder / "masks" / "p0" / f"{i}_cup.png")
     return folder
+
+
+@pytest.fixture
+def run(tiny_checkpoint, tmp_path, capsys):
+    """Run scripts/sample.py; returns exit status, stderr and the output folder."""
+    from scripts import sample
+
+    out = tmp_path / "out"
+
+    def call(*args: object, output: Path = out) -> tuple[int, str]:
+        capsys.readouterr()
+        options = ["--model", tiny_checkpoint, "--steps", 2, "--output", output, "--device", "cpu", *args]
+        status = sample.main([str(option) for option in options])
+        captured = capsys.readouterr()
+        call.printed = captured.out + captured.err
+        return status, captured.err
+
+    call.out = out
+    return call

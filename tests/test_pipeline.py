@@ -1,5 +1,6 @@
 """The pipeline a user calls."""
 
+import inspect
 import json
 import shutil
 
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from lcad import pipeline as pipeline_module
+from lcad.attention_refinement import LogitTargets
 from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_lab
 from lcad.pipeline import LCADPipeline
 from ldm.checkpoint import CheckpointError
 from ldm.images import to_tensor
-from ldm.schedulers import build_scheduler
+from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
 
 
@@ -80,6 +83,61 @@ def test_a_photo_does_not_depend_on_its_batch(tiny_pipeline):
     for photo, caption, mask, expected in zip(photos, captions, masks, together, strict=True):
         alone = call(tiny_pipeline, photo, caption, mask, generator=generators(1))[0]
         assert torch.allclose(alone, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_noise_of_a_scheduler_does_not_depend_on_the_batch(tiny_checkpoint, name):
+    pipeline = LCADPipeline.from_pretrained(tiny_checkpoint)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = build_scheduler(name)
+    photos = [random_photo(i) for i in range(3)]
+    seeded = [torch.Generator().manual_seed(i) for i in range(3)]
+    together = call(pipeline, photos, "a red cup", generator=seeded, num_inference_steps=4)
+    for i, photo in enumerate(photos):
+        alone = call(pipeline, photo, "a red cup", generator=[torch.Generator().manual_seed(i)], num_inference_steps=4)
+        assert torch.allclose(alone[0], together[i], atol=1e-4)
+
+
+def test_noise_is_drawn_where_the_generator_is(tiny_pipeline, monkeypatch):
+    asked = []
+
+    def randn(shape, generator, device):
+        asked.append(device.type)
+        return torch.zeros(shape)
+
+    monkeypatch.setattr(pipeline_module, "randn_tensor", randn)
+    for generator in (None, torch.Generator(), [torch.Generator()]):
+        call(tiny_pipeline, random_photo(0), "a cup", generator=generator, num_inference_steps=1)
+    assert asked == ["cpu"] * 3
+    if torch.cuda.is_available():
+        call(tiny_pipeline, random_photo(0), "a cup", generator=torch.Generator("cuda"), num_inference_steps=1)
+        assert asked[-1] == "cuda"
+
+
+def test_a_result_that_is_not_finite_is_refused(tiny_pipeline):
+    with pytest.raises(ValueError, match="not numbers"):
+        call(tiny_pipeline, random_photo(0), "a cup", guidance_scale=float("nan"))
+
+
+def test_a_very_long_photo_is_worked_on_at_a_smaller_area(tiny_pipeline):
+    assert tiny_pipeline.model_size(100, 800) == tiny_pipeline.model_size(1, 8)
+    assert max(tiny_pipeline.model_size(1, 100_000)) == max(tiny_pipeline.model_size(1, 8)) <= 96
+
+
+def test_latents_and_scheduler_are_in_float32(tiny_checkpoint, monkeypatch):
+    pipeline = LCADPipeline.from_pretrained(tiny_checkpoint, torch_dtype=torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+    seen, step = [], pipeline.scheduler.step
+
+    def noting(predicted, t, x, **options):
+        seen.extend([predicted.dtype, x.dtype])
+        return step(predicted, t, x, **options)
+
+    noting.__signature__ = inspect.signature(step)
+    monkeypatch.setattr(pipeline.scheduler, "step", noting)
+    monkeypatch.setattr(LogitTargets, "gradient", lambda self, logits, _: seen.append(logits.dtype) or logits * 0)
+    call(pipeline, random_photo(0), "a cup", torch.ones(1, 40, 48), num_inference_steps=2)
+    assert set(seen) == {torch.float32}
 
 
 def test_costly_parts_run_once_a_photo(tiny_pipeline):
@@ -164,7 +222,7 @@ def test_arrays_are_those_of_diffusers(tiny_pipeline):
 
 
 @pytest.mark.parametrize(
-    "damage", ["class", "no index", "no unet", "missing key", "other sizes", "truncated", "scheduler"]
+    "damage", ["class", "no index", "no unet", "missing key", "not finite", "other sizes", "truncated", "scheduler"]
 )
 def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     folder = tmp_path / "copy"
@@ -176,11 +234,13 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
         (folder / "model_index.json").unlink()
     elif damage == "no unet":
         shutil.rmtree(folder / "unet")
-    elif damage == "missing key":
+    elif damage in ("missing key", "not finite"):
         from safetensors.torch import load_file, save_file
 
         weights = load_file(unet)
-        weights.pop("conv_out.bias")
+        bias = weights.pop("conv_out.bias")
+        if damage == "not finite":
+            weights["conv_out.bias"] = bias * float("nan")
         save_file(weights, unet, {"format": "pt"})
     elif damage == "other sizes":
         config = json.loads((folder / "unet" / "config.json").read_text())

@@ -19,23 +19,6 @@ ROOT = Path(__file__).parents[1]
 MINI = ROOT / "checkpoints" / "mini"
 
 
-@pytest.fixture
-def run(tiny_checkpoint, tmp_path, capsys):
-    """Run the script; returns exit status, stderr and the output folder."""
-    out = tmp_path / "out"
-
-    def call(*args: object, output: Path = out) -> tuple[int, str]:
-        capsys.readouterr()
-        options = ["--model", tiny_checkpoint, "--steps", 2, "--output", output, "--device", "cpu", *args]
-        status = sample.main([str(option) for option in options])
-        captured = capsys.readouterr()
-        call.printed = captured.out + captured.err
-        return status, captured.err
-
-    call.out = out
-    return call
-
-
 def test_a_folder_with_captions_and_masks(run, photo_folder):
     random_photo(20, 90, 30).save(photo_folder / "images" / "wide.jpg")
     status, _ = run("--input", photo_folder / "images", "--mask-folder", photo_folder / "masks", "--batch-size", 3)
@@ -68,7 +51,7 @@ def test_nothing_is_overwritten_unasked(run, photo_folder):
     before = (run.out / "p1.png").stat().st_mtime_ns
     assert run("--input", photo)[0] == 0  # the same again: kept
     status, err = run("--input", photo, "--seed", 1)
-    assert status == 1 and "exists already" in err
+    assert status == 2 and "exists already" in err, "nothing could be done"
     assert (run.out / "p1.png").stat().st_mtime_ns == before
     assert run("--input", photo, "--seed", 1, "--overwrite")[0] == 0
     assert (run.out / "p1.png").stat().st_mtime_ns != before
@@ -105,9 +88,11 @@ def test_bad_masks_are_reported_and_the_photo_done_without(run, photo_folder):
 
 
 def test_absent_photos_in_a_caption_file(run, photo_folder):
-    (photo_folder / "captions.json").write_text(json.dumps({"ghost.png": "a ghost", "p0.png": "a cup"}))
+    ghosts = {f"ghost_{i}.png": "a ghost" for i in range(20)}
+    (photo_folder / "captions.json").write_text(json.dumps(ghosts | {"ghost.png": "a ghost", "p0.png": "a cup"}))
     status, err = run("--input", photo_folder / "images")
-    assert status == 1 and "ghost.png" in err
+    assert status == 0 and "ghost.png" in err
+    assert err.count("captions name") == 6 and "captions name 16 more photos" in err
     assert len(list(run.out.glob("p*.png"))) == 8
 
 
@@ -225,7 +210,7 @@ def test_folders_below_are_mirrored(run, photo_folder, tmp_path):
     (root / "1902" / "captions.json").write_text('{"b.jpg": "a red cup", "gone.jpg": "a cup"}')
     (root / "link").symlink_to(photo_folder / "images")
     status, err = run("--input", root, "--recursive", output=output)
-    assert status == 1 and "captions name 'gone.jpg', which is not in" in err and "1902" in err
+    assert status == 0 and "captions name 'gone.jpg', which is not in" in err and "1902" in err
     made = {str(path.relative_to(output)) for path in output.rglob("*.json")}
     assert made == {"a.json", "1901/may/a.json", "1902/b.json"}
     assert json.loads((output / "1902" / "b.json").read_text())["caption"] == "a red cup"
@@ -314,7 +299,7 @@ def test_the_size_the_model_works_at(run, photo_folder, tiny_pipeline, capsys):
 
 
 def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
-    from lcad import folder_run
+    from lcad.inference import reading
 
     def slow_read(path):
         photo = read(path)
@@ -322,8 +307,8 @@ def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
             path.write_bytes(path.read_bytes() + b" ")
         return photo
 
-    read = folder_run.read_photo
-    monkeypatch.setattr(folder_run, "read_photo", slow_read)
+    read = reading.read_photo
+    monkeypatch.setattr(reading, "read_photo", slow_read)
     status, err = run("--input", photo_folder / "images", "--batch-size", 3, "--jobs", 3)
     assert status == 1 and "p2.png: was changed while it was read" in err
     assert len(list(run.out.glob("p*.png"))) == 7
@@ -331,7 +316,7 @@ def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
 
 def test_a_large_photo_is_alone_in_memory(run, photo_folder, monkeypatch):
     """None is read before the one before is written; smaller ones are read ahead."""
-    from lcad import folder_run
+    from lcad.inference import finish, plan, reading
 
     events = []
 
@@ -342,16 +327,16 @@ def test_a_large_photo_is_alone_in_memory(run, photo_folder, monkeypatch):
 
         return noted
 
-    monkeypatch.setattr(folder_run, "read_photo", noting("read", folder_run.read_photo))
-    monkeypatch.setattr(folder_run, "write_photo", noting("write", folder_run.write_photo))
+    monkeypatch.setattr(reading, "read_photo", noting("read", reading.read_photo))
+    monkeypatch.setattr(finish, "write_photo", noting("write", finish.write_photo))
     images = photo_folder / "images"
     assert run("--input", images, "--batch-size", 4)[0] == 0
     assert events[:8] == ["read"] * 8
     events.clear()
-    monkeypatch.setattr(folder_run, "BATCH_PIXELS", 48 * 40 - 1)
+    monkeypatch.setattr(plan, "BATCH_PIXELS", 48 * 40 - 1)
     assert run("--input", images, "--batch-size", 4, "--overwrite")[0] == 0
     assert events == ["read", "write"] * 8
-    monkeypatch.setattr(folder_run, "BATCH_PIXELS", 2 * 48 * 40)
+    monkeypatch.setattr(plan, "BATCH_PIXELS", 2 * 48 * 40)
     assert run("--input", images, "--batch-size", 4, "--overwrite")[0] == 0
     assert len(list(run.out.glob("p*.png"))) == 8
 
@@ -365,7 +350,7 @@ def test_a_full_disk(run, tmp_path):
         status, err = run("--input", tmp_path / "large.png")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert status == 1 and "large.png: cannot be written (File too large)" in err
+    assert status == 2 and "large.png: cannot be written (File too large)" in err
     assert {path.name for path in run.out.iterdir()} == {"large.json", "run.jsonl"}
     assert run("--input", tmp_path / "large.png")[0] == 0 and (run.out / "large.png").is_file()
 

@@ -1,0 +1,96 @@
+"""From the model's pictures to results on disk: the photo's own luminance, what the objects came to, files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lcad.adherence import adherent_share, instance_report
+from lcad.attention_refinement import InstanceMasks
+from lcad.inference.output import OutputFolder
+from lcad.inference.plan import Job, Settings
+from lcad.inference.records import to_json
+from lcad.masks.candidates import shrink
+from lcad.masks.finding import FoundMasks
+from lcad.photo_files import Photo, write_photo
+from lcad.run_records import pixel_hash
+from lcad.upsampling import recolored_strips, resize
+from ldm.images import write_bytes
+
+SHOWN_SIDE = 512  # pixels, long side of the copies of photo and result that are kept to show and to judge
+
+
+@dataclass
+class Loaded:
+    """A photo that is ready for the model."""
+
+    job: Job
+    photo: Photo
+    image: Image.Image  # 8 bit RGB, `SHOWN_SIDE` at most
+    found: FoundMasks | None
+    record: dict
+    company: bool = False  # see `Batch`
+
+    @property
+    def instances(self) -> InstanceMasks | None:
+        return None if self.found is None else self.found.instances
+
+
+@dataclass
+class Result:
+    """What the model made of a photo."""
+
+    item: Loaded
+    values: list[np.ndarray]  # (H, W, 3) in the photo's depth, for each result that is kept
+    images: list[Image.Image]  # the same in 8 bit, `SHOWN_SIDE` at most
+    record: dict
+
+
+def finish(item: Loaded, luminance: torch.Tensor, pictures: list[torch.Tensor], settings: Settings) -> Result:
+    """What is kept of the model's pictures of a photo, at the photo's size.
+
+    Args:
+        luminance: L (1, H, W) of the photo.
+        pictures: (3, h, w) in [0, 1], one for each sample.
+    """
+    values = [_at_full_size(luminance, decoded, item.photo, settings) for decoded in pictures]
+    images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own in values]
+    order, reports = _judge(item, images, settings)
+    return Result(item, [values[k] for k in order], [images[k] for k in order], item.record | {"instances": reports})
+
+
+def write(result: Result, output: OutputFolder) -> list[str]:
+    """Write record and results -> a hash of the pixels of each.
+
+    First the record: a run killed in between finds results missing, never one without its record.
+    """
+    paths = output.results(result.item.job)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    write_bytes(output.record(result.item.job), to_json(result.record, indent=2))
+    for path, values in zip(paths, result.values, strict=True):
+        write_photo(path, values, result.item.photo)
+    return list(map(pixel_hash, result.values))
+
+
+def _at_full_size(luminance: torch.Tensor, decoded: torch.Tensor, photo: Photo, settings: Settings) -> np.ndarray:
+    """The result (H, W, 3) in the photo's depth and profile."""
+    if settings.output_luminance == "decoded":
+        return photo.encoded(resize(decoded[None], luminance.shape[-2:])[0])
+    values = np.empty((*luminance.shape[-2:], 3), np.uint16 if photo.depth == 16 else np.uint8)
+    for rows, rgb in recolored_strips(luminance[None], decoded[None]):
+        values[rows] = photo.encoded(rgb[0])
+    return values
+
+
+def _judge(item: Loaded, images: list[Image.Image], settings: Settings) -> tuple[list[int], list[list[dict]]]:
+    """Which results to keep, and for each what its masked objects were asked to be and are."""
+    if item.instances is None:
+        return list(range(settings.kept)), [[] for _ in range(settings.kept)]
+    reports = [instance_report(image, item.instances) for image in images]
+    order = list(range(len(images)))
+    if settings.pick == "adherence":
+        order = sorted(order, key=lambda k: -adherent_share(reports[k]))  # of equals the first
+    order = order[: settings.kept]
+    return order, [reports[k] for k in order]

@@ -1,0 +1,75 @@
+"""The JSON record beside each result: everything that decided it."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from lcad.captions import SCARCE_CAPTION
+from lcad.inference.plan import Job, Settings
+from lcad.masks.finding import FoundMasks
+from lcad.pipeline import LCADPipeline
+
+PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+DECISIVE = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")  # of a record, for a result
+
+
+class Recorder:
+    """Makes the records of one run; the model's weights are hashed once."""
+
+    def __init__(self, pipeline: LCADPipeline, settings: Settings):
+        self.model_sha256 = model_hash(pipeline)
+        self._of_run = {
+            "settings": asdict(settings),
+            "model": str(pipeline.source),
+            "model_sha256": self.model_sha256,
+            "device": str(pipeline.device),
+            "dtype": str(pipeline.unet.dtype).removeprefix("torch."),
+            "versions": {name: version(name) for name in PACKAGES},
+        }
+
+    def record(self, job: Job, found: FoundMasks | None, photo_sha256: str, results: list[Path]) -> dict:
+        """Everything needed to repeat a result."""
+        used = [] if found is None else [phrase.text for phrase in found.instances.phrases]
+        masks = None if found is None else found.instances.masks.numpy().tobytes()
+        return {
+            "photo": str(job.photo),
+            "photo_sha256": photo_sha256,
+            "results": [path.name for path in results],
+            "caption": job.caption or SCARCE_CAPTION,
+            "masked_phrases": used,
+            "masks_sha256": None if masks is None else hashlib.sha256(masks).hexdigest(),
+            "mask_scores": [] if found is None else [round(score, 3) for score in found.scores],
+        } | self._of_run
+
+
+def same_result(old: dict | None, new: dict, decisive: Iterable[str] = DECISIVE) -> bool:
+    """Would the result of one record be that of the other?"""
+    return old is not None and all(old.get(key) == new[key] for key in decisive)
+
+
+def to_json(record: dict, indent: int | None = None) -> bytes:
+    """JSON in UTF-8; what is no UTF-8 in a file's name is escaped, and comes back as it was."""
+    return json.dumps(record, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_hash(pipeline: LCADPipeline) -> str:
+    """SHA-256 over the checkpoint's configs and weights: of its files, or of the tensors if it was made in memory."""
+    digest, source = hashlib.sha256(), pipeline.source
+    if source is not None:
+        for file in sorted(path for pattern in ("*", "*/*") for path in source.glob(pattern)):
+            if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
+                digest.update(f"{file.relative_to(source).as_posix()} {file_hash(file)}\n".encode())
+        return digest.hexdigest()
+    digest.update(repr(sorted(pipeline.config.items())).encode())
+    for part in (pipeline.unet, pipeline.luminance_encoder, pipeline.vae, pipeline.text_encoder):
+        for name, value in part.state_dict().items():
+            digest.update(name.encode() + value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
