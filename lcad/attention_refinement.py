@@ -98,10 +98,10 @@ class LogitTargets:
         The gradient is by the logits, as in the release; the paper differentiates by the probabilities.
         """
         target, weight = (part.to(logits.dtype) for part in self._at(logits))
-        gradient = (logits.sigmoid() - target) * (weight > 0)
-        if normalization == "mean":
-            gradient = gradient * weight / (self.heads * logits.shape[-2])
-        return gradient
+        gradient = logits.sigmoid() - target
+        if normalization == "mean":  # the release moves phrases whose mask is lost, too
+            return gradient * weight.abs() / (self.heads * logits.shape[-2])
+        return gradient * (weight > 0)
 
     def grounding_loss(self, logits: Tensor) -> Tensor:
         """How far the attention of words is from their masks, for training: a scalar, the mean over phrases.
@@ -113,6 +113,7 @@ class LogitTargets:
         target, weight = (part[:, 0] for part in self._at(logits))
         logits = logits.float().mean(1)  # (B, P, T)
         each = pixel_loss(logits, target) + token_loss(logits, target)  # (B, T)
+        weight = weight.clamp_min(0)
         return (each * weight[:, 0]).sum() / weight.sum().clamp_min(1)
 
     def _at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +177,7 @@ def _resize_targets(
 ) -> tuple[Tensor, Tensor]:
     """-> target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T): 1 / tokens of the phrase.
 
-    The weight is 0 outside phrases, and for those whose mask has no pixel left at this size.
+    The weight is 0 outside phrases, and negative for those whose mask has no pixel left at this size.
     """
     target = torch.zeros(len(photos), 1, size[0] * size[1], tokens)
     weight = torch.zeros(len(photos), 1, 1, tokens)
@@ -193,7 +194,7 @@ def _resize_targets(
     shares = torch.tensor([1 / max(end - start, 1) for _, (start, end) in phrases])
     # too small for this layer: a phrase is not to be moved away from its own object; one that is elsewhere is
     lost = (masks.flatten(1).amax(1) > 0).cpu() & (resized.amax(1) <= 0)
-    shares[lost] = 0
+    shares[lost] *= -1
     (rows, columns), numbers = zip(*owners, strict=True), list(owners.values())
     target[rows, 0, :, columns] = resized[numbers]
     weight[rows, 0, 0, columns] = shares[numbers]

@@ -54,7 +54,7 @@ def time_share(trainer: pl.Trainer) -> float:
     timer = next((callback for callback in trainer.callbacks if isinstance(callback, Timer)), None)
     if timer is None:
         return 0.0
-    used, left = timer.time_elapsed(), timer.time_remaining()
+    used, left = timer.time_elapsed() - getattr(timer, "prepared", 0.0), timer.time_remaining()
     return trainer.strategy.broadcast(used / (used + left))
 
 

@@ -17,7 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lcad.builder import start_pipeline
 from lcad.config import LatentStageConfig, StageConfig, TrainerConfig
 from lcad.data.module import PhotoModule
+from lcad.data.photos import PhotoDataset
 from lcad.data.sources import open_photos
+from lcad.pipeline import LCADPipeline
 from ldm.devices import DTYPES
 from ldm.images import image_grid, to_image, write_image
 
@@ -77,6 +79,12 @@ class RunTimer(Timer):
 
     def time_elapsed(self, stage: RunningStage = RunningStage.TRAINING) -> float:
         return super().time_elapsed(stage) + self.prepared
+
+    def on_fit_start(self, trainer: pl.Trainer, *args, **kwargs) -> None:
+        """However long the preparation was, one step is made."""
+        prepared, self.prepared = self.prepared, 0.0
+        super().on_fit_start(trainer, *args, **kwargs)
+        self.prepared = prepared
 
 
 class TrainedAverage(EMAWeightAveraging):
@@ -145,10 +153,9 @@ def resume_path(resume: str | None, output: Path) -> Path | None:
     return path
 
 
-def _data_of(config: StageConfig, stage: pl.LightningModule) -> PhotoModule:
+def _data_of(config: StageConfig, stage: pl.LightningModule, photos: dict[str, PhotoDataset]) -> PhotoModule:
     """What a stage is trained on: photos read by workers, or held in its device's memory."""
     options, latent = config.trainer, isinstance(config, LatentStageConfig)
-    with_masks = latent and bool(config.latent.refined or config.latent.grounding)
     if config.data.resident:
         from lcad.data.packed import open_packed
         from lcad.data.resident import ResidentModule, ResidentPhotos
@@ -161,10 +168,17 @@ def _data_of(config: StageConfig, stage: pl.LightningModule) -> PhotoModule:
             ResidentPhotos(stage, packed, split, config.data, options.seed, **kept) for split in ("train", "val")
         )
         return ResidentModule(train, validation, options.batch_size, 0, options.seed)
-    tokenizer = stage.pipeline.tokenizer if with_masks else None
-    photos = open_photos(config.data, stage.pipeline.config.image_size, options.seed, tokenizer)
     training = stage.training_data(photos["train"])
     return PhotoModule(training, photos["val"], options.batch_size, config.data.workers, options.seed)
+
+
+def _open_photos(config: StageConfig, pipeline: LCADPipeline) -> dict[str, PhotoDataset]:
+    """The photos of the config's folders; none if they come from a pack."""
+    if config.data.resident:
+        return {}
+    with_masks = isinstance(config, LatentStageConfig) and (config.latent.refined or config.latent.grounding)
+    tokenizer = pipeline.tokenizer if with_masks else None
+    return open_photos(config.data, pipeline.config.image_size, config.trainer.seed, tokenizer)
 
 
 def train(
@@ -185,12 +199,13 @@ def train(
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed, config.init_parts)
     if not getattr(stage_config, "looking", False):
         pipeline.grounding = None  # made for the weights as they are, which now change
+    photos = _open_photos(config, pipeline)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:
         stage = stage.to(memory_format=torch.channels_last)
     options = config.trainer
     trainer = build_trainer(options, output)
-    data = _data_of(config, stage.to(trainer.strategy.root_device))
+    data = _data_of(config, stage.to(trainer.strategy.root_device), photos)
     for callback in trainer.callbacks:
         if isinstance(callback, RunTimer):
             callback.prepared = time.monotonic() - started

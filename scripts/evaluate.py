@@ -124,7 +124,9 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add("--input", type=Path, required=True, help="folder of photos with captions, best with a manifest (prepare_data)")
     add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")

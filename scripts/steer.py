@@ -63,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--input", type=Path, help="folder of photos")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")

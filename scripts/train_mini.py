@@ -48,7 +48,9 @@ def run(args: argparse.Namespace, started: float) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--packed", type=Path, nargs="+", required=True, help="folders that pack_data.py wrote")
     parser.add_argument("--minutes", type=float, default=12, help="for everything, loading included (default: 12)")
     parser.add_argument("--output", type=Path, default=Path("runs/mini_128"), help="default: runs/mini_128")

@@ -72,7 +72,7 @@ def test_colorfulness_measures_are_of_the_result():
     value = colorfulness(torch.tensor([200, 30, 30]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4) / 255).item()
     assert value > 10
     for name, of_red, of_grey in (
-        ("colorfulness", value, 0), ("colorfulness_difference", value, value), ("colorfulness_abs", value, 0)
+        ("colorfulness", value, 0), ("colorfulness_error", value, value), ("colorfulness_abs", value, 0)
     ):  # fmt: skip
         score = MEASURES[name].score
         assert score(Scored(grey, red)) == pytest.approx(of_red, rel=1e-4)
