@@ -158,3 +158,8 @@ def test_several_folders_are_mixed(labelled_folder, photo_folder):
     assert [path.stem for path in parts["train"].photos] == ["p0", "p1", "p0", "p1", "p2"]
     assert [path.parent.parent.name for path in parts["val"].photos] == [labelled_folder.name, photo_folder.name] * 2
     assert len(parts["train"].captions) == 9, "photos of one name in two folders are different photos"
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    (tmp_path / "names.txt").write_text("1 sky\n2 sofa, couch\n", encoding="utf-8-sig")
+    assert read_classes(tmp_path / "names.txt") == {1: ["sky"], 2: ["sofa", "couch"]}

@@ -144,7 +144,7 @@ def read_names(path: Path) -> list[tuple[str, list[str]]]:
         OSError, ValueError: missing or malformed, or a key without a name.
     """
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if line.strip() and not line.startswith("#"):
             key, listed = line.split(None, 1)
             names = [name.strip() for name in re.split("[;,]", listed) if name.strip()]
