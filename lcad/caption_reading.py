@@ -141,7 +141,8 @@ def _plain(words: list[Word]) -> list[Word]:
         number = word.text == "no" and (texts[k + 1].isdigit() or texts[k + 1] == "." and texts[k + 2].isdigit())
         if word.text in RUN_TOGETHER or word.text.endswith(("n't", "n’t")):
             verb = RUN_TOGETHER.get(word.text, word.text[:-3])
-            plain += [replace(word, text=verb), replace(word, text="not", glued=False)]
+            own = [replace(word, text=verb)] if verb else []  # in "do n't" the verb is a word of its own
+            plain += [*own, replace(word, text="not", glued=False)]
         elif not (dot or number):
             plain.append(word)
     return plain

@@ -151,3 +151,9 @@ def test_a_mask_beyond_77_tokens_costs_itself_alone(tmp_path, tokenizer):
 def test_a_long_caption_is_cut_with_the_words_that_are_lost(tokenizer):
     with pytest.warns(UserWarning, match=r"lost: 'cat in a green hat'; shorten it"):
         tokenize(tokenizer, ["dog " * 75 + "cat in a green hat"])
+
+
+@pytest.mark.parametrize("caption", ["a sign that does n't show a red car", "a dog that is n’t brown"])
+def test_a_negation_that_stands_alone(caption):
+    """As tokenized captions have it: "do n't"."""
+    assert not_understood(caption) and pairs(caption) == [] == pairs("n't")
