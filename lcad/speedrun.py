@@ -1,5 +1,6 @@
 """The whole bundled model in one run: the configs of both stages one after another, each in its share of the time."""
 
+import gc
 import json
 import shutil
 import tarfile
@@ -7,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from lcad.config import LatentStageConfig, PixelStageConfig, StageConfig, load_config
 from lcad.data.packed import open_packed
@@ -99,6 +102,7 @@ def run_steps(
         config = _config(step, configs, packed, files, folder, plan[step.name], overrides)
         began = time.monotonic()
         train_step(config, "last" if last.exists() else None)
+        _free_memory()
         print(f"{step.name}: {(time.monotonic() - began) / 60:.1f} min, {folder / 'model'}", flush=True)
     return _assemble(done, output)
 
@@ -142,6 +146,14 @@ def _config(
     if step is LOCALIZER:  # it needs none: masks teach it
         overrides.append("latent.teacher=null")
     return load_config(step.schema, configs / step.config, [o for o in overrides if not o.startswith(f"{other}.")])
+
+
+def _free_memory() -> None:
+    """The photos of a step fill a GPU: the next one's come when they are gone."""
+    torch.compiler.reset()  # what is compiled holds the stage it was made for
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _free(folder: Path) -> Path:

@@ -8,9 +8,9 @@ S the model's image size, h x w its latents.
 """
 
 import os
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from lcad.config import DataConfig
 from lcad.data.module import PhotoModule
-from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, Packed, dense_phrases, dense_tokens
-from lcad.data.photos import Crop, choose_crop
+from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, Packed, PackError, dense_phrases, dense_tokens
+from lcad.data.photos import choose_crop
+from ldm.images import ImageError
 
 CHUNK = 256  # photos that are read and encoded at once
 STORED = {torch.float32: torch.float16, torch.bfloat16: torch.float16}
@@ -91,16 +92,25 @@ class ResidentPhotos(Dataset):
 
     def _build(self, stage, zoom: float) -> None:
         crops = sorted({crop for crop, _ in self.variants})
-        with ThreadPoolExecutor(os.cpu_count()) as readers:
-            starts = [(crop, start) for crop in crops for start in range(0, len(self.photos), CHUNK)]
-            for crop, start in tqdm(starts, "photos to the device", unit="batch", mininterval=5):
-                own = self.photos[start : start + CHUNK].tolist()
-                read = list(readers.map(self._read, own, repeat(crop), repeat(zoom)))
-                images, labels = (torch.stack(parts).to(self.device) for parts in zip(*read, strict=True))
-                for variant, (number, mirrored) in enumerate(self.variants):
-                    if number == crop:
-                        cut = (images.flip(-1), labels.flip(-1)) if mirrored else (images, labels)
-                        self._keep(stage, variant, start, *cut)
+        chunks = _Chunks(self.packed, self.photos, crops, self.size, zoom, self.seed, self.captioned)
+        # processes, as Python decodes with one thread at a time; forked, as they then share the packed photos
+        workers = min(len(os.sched_getaffinity(0)), len(chunks) - 1) if sys.platform == "linux" else 0
+        loader = DataLoader(
+            chunks,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            multiprocessing_context="fork" if workers else None,
+        )
+        for number, read in enumerate(tqdm(loader, "photos to the device", unit="batch", mininterval=5)):
+            if isinstance(read, Exception):
+                raise read
+            images, labels = (torch.from_numpy(part).to(self.device) for part in read)
+            crop, start = chunks.place(number)
+            for variant, (own, mirrored) in enumerate(self.variants):
+                if own == crop:
+                    cut = (images.flip(-1), labels.flip(-1)) if mirrored else (images, labels)
+                    self._keep(stage, variant, start, *cut)
 
     def _keep(self, stage, variant: int, start: int, images: Tensor, labels: Tensor) -> None:
         kept = stage.prepare_resident(images.float() / 255)
@@ -112,16 +122,6 @@ class ResidentPhotos(Dataset):
                 shape = (len(self.variants), len(self.photos), *values.shape[1:])
                 self.arrays[name] = torch.empty(shape, dtype=STORED.get(values.dtype, values.dtype), device=self.device)
             self.arrays[name][variant, start : start + len(values)] = values
-
-    def _read(self, i: int, crop: int, zoom: float) -> tuple[Tensor, Tensor]:
-        """Photo i (3, S, S) uint8 and its labels (S, S), cut in the middle (crop 0) or at random."""
-        chosen: Crop | None = None
-        if crop:
-            rng = np.random.default_rng((self.seed, i, crop))
-            chosen = choose_crop(self.packed.photo(i).size, self.size, rng, zoom)
-        image = self.packed.decode(i, self.size, chosen)
-        labels = self.packed.decode_labels(i, self.size, chosen) if self.captioned else None
-        return image, torch.zeros(image.shape[-2:], dtype=torch.uint8) if labels is None else labels
 
     def __len__(self) -> int:
         """Photos of an epoch, those of a source as often as it repeats."""
@@ -167,6 +167,53 @@ class ResidentPhotos(Dataset):
             generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
             self._orders = epoch, self.items[torch.randperm(len(self.items), generator=generator).to(self.device)]
         return self._orders[1]
+
+
+@dataclass(frozen=True)
+class _Chunks(Dataset):
+    """Photos and label maps of a pack, `CHUNK` at once: first all cut in the middle (crop 0), then at random."""
+
+    packed: Packed
+    photos: np.ndarray
+    crops: list[int]
+    size: int
+    zoom: float
+    seed: int
+    labelled: bool
+
+    def __len__(self) -> int:
+        return len(self.crops) * -(-len(self.photos) // CHUNK)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """-> which crop, and the first of its photos."""
+        crop, chunk = divmod(number, len(self) // len(self.crops))
+        return self.crops[crop], chunk * CHUNK
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | Exception:
+        """-> images (n, 3, S, S) and labels (n, S, S), uint8; an error is handed on, to be raised as it is."""
+        if number >= len(self):
+            raise IndexError(number)
+        crop, start = self.place(number)
+        try:
+            read = [self._read(i, crop) for i in self.photos[start : start + CHUNK].tolist()]
+        except (ImageError, PackError) as error:
+            return error
+        images, labels = zip(*read, strict=True)
+        return np.stack(images), np.stack(labels)
+
+    def _read(self, i: int, crop: int) -> tuple[Tensor, Tensor]:
+        chosen = None
+        if crop:
+            rng = np.random.default_rng((self.seed, i, crop))
+            chosen = choose_crop(self.packed.photo(i).size, self.size, rng, self.zoom)
+        image = self.packed.decode(i, self.size, chosen)
+        labels = self.packed.decode_labels(i, self.size, chosen) if self.labelled else None
+        return image, torch.zeros(image.shape[-2:], dtype=torch.uint8) if labels is None else labels
+
+
+def _as_it_is(read: object) -> object:
+    """As arrays: tensors would pass through shared memory, of which containers have little."""
+    return read
 
 
 class ResidentModule(PhotoModule):
