@@ -108,6 +108,7 @@ ALLOWED: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "final_learning_rate": NUMBER,
         "warmup_steps": NATURAL,
         "sample_steps": Range(1, 1000),
+        "inference_steps": Range(1, 1000),
         "guidance": NUMBER,
     },
 }
@@ -291,8 +292,10 @@ class LatentConfig(Checked):
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     warmup_steps: int = 0
     cache: str | None = None  # folder for latents, luminance and text that do not change; None: none
-    sample_steps: int = 20  # DDIM steps of the images in the log
+    sample_steps: int = 20  # of the images in the log
     guidance: float = 5.0  # of those images, and saved as the model's own
+    scheduler: str = "ddim"  # likewise: a row of ldm.schedulers.SCHEDULERS
+    inference_steps: int = 50  # saved as the model's own
 
     def __post_init__(self):
         super().__post_init__()

@@ -35,7 +35,7 @@ from lcad.teacher import AlignmentHead, Teacher
 from ldm.attention import attention_logits, layer_sizes
 from ldm.autoencoder import latent_stride, posterior
 from ldm.images import to_image, to_tensor
-from ldm.schedulers import build_training_schedule
+from ldm.schedulers import build_scheduler, build_training_schedule
 from ldm.text_encoder import encode_text, tokenize
 
 TRAINING_STRENGTH = 10.0  # of refined attention: a phrase outweighs the 70 tokens of padding, with 5 it does not
@@ -60,8 +60,10 @@ class LatentStage(pl.LightningModule):
         self.config, self.trainer_config = config, trainer_config
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
+        prediction = config.prediction or pipeline.scheduler.config.prediction_type
         if not config.looking:
-            pipeline.register_to_config(guidance_scale=config.guidance)
+            pipeline.register_to_config(guidance_scale=config.guidance, num_inference_steps=config.inference_steps)
+            pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
         self.pipeline = pipeline
         self.unet, self.text_encoder = pipeline.unet, pipeline.text_encoder
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
@@ -77,8 +79,7 @@ class LatentStage(pl.LightningModule):
             self.head = self._alignment_head(config.teacher_site)
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        self.schedule = build_training_schedule(config.prediction or pipeline.scheduler.config.prediction_type)
-        pipeline.register_modules(scheduler=self.schedule)
+        self.schedule = build_training_schedule(prediction)
         self._compiled: Callable | None = None
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 

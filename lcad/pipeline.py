@@ -49,6 +49,9 @@ class LCADPipelineOutput(BaseOutput):
     images: list
 
 
+SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
+
+
 class LCADPipeline(DiffusionPipeline):
     """Language-based colorization (L-CAD) in diffusers' manner.
 
@@ -56,6 +59,7 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: a row of `lcad.color.HINT_SCALES`; must be the one the weights were trained with.
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
+        num_inference_steps: where a call names none; what `scheduler` needs.
         grounding: weights for finding objects, see `grounded`.
 
     Attributes:
@@ -77,6 +81,7 @@ class LCADPipeline(DiffusionPipeline):
         hint_scale: str = "unit",
         image_size: int = 256,
         guidance_scale: float = 5.0,
+        num_inference_steps: int = 50,
         grounding: Grounding | None = None,
     ):
         super().__init__()
@@ -89,7 +94,12 @@ class LCADPipeline(DiffusionPipeline):
             tokenizer=tokenizer,
             scheduler=scheduler,
         )
-        self.register_to_config(hint_scale=hint_scale, image_size=image_size, guidance_scale=guidance_scale)
+        self.register_to_config(
+            hint_scale=hint_scale,
+            image_size=image_size,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+        )
 
     @classmethod
     def from_pretrained(cls, source: str | Path, torch_dtype: torch.dtype = torch.float32, revision: str | None = None):
@@ -107,6 +117,10 @@ class LCADPipeline(DiffusionPipeline):
                 f"{folder}: a checkpoint of {index.get('_class_name')}, not of {cls.__name__}; "
                 "convert it with scripts/convert_checkpoint.py"
             )
+        if absent := [name for name in SETTINGS[:2] if name not in index]:
+            raise CheckpointError(
+                f"{folder / 'model_index.json'}: names no {' and no '.join(absent)}; convert it again"
+            )
         models = {"vae": AutoencoderKL, "unet": ExtendedUNet, "luminance_encoder": LuminanceEncoder}
         parts = {name: _load_strictly(model, folder / name, torch_dtype) for name, model in models.items()}
         parts["text_encoder"] = _load_strictly(CLIPTextModel, folder / "text_encoder", torch_dtype)
@@ -115,9 +129,8 @@ class LCADPipeline(DiffusionPipeline):
         except (OSError, ValueError, TypeError) as error:
             raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
         parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        guidance, grounding = index.get("guidance_scale", 5.0), read_grounding(folder, parts)
-        pipeline = cls(**parts, hint_scale=index["hint_scale"], image_size=index["image_size"], guidance_scale=guidance,
-                       grounding=grounding)  # fmt: skip
+        parts["grounding"] = read_grounding(folder, parts)
+        pipeline = cls(**parts, **{name: index[name] for name in SETTINGS if name in index})
         pipeline.source = folder
         return pipeline
 
@@ -135,7 +148,7 @@ class LCADPipeline(DiffusionPipeline):
 
     def with_parts(self, parts: dict[str, nn.Module]) -> "LCADPipeline":
         """This pipeline with some other parts, by their names; the rest is shared."""
-        settings = {name: self.config[name] for name in ("hint_scale", "image_size", "guidance_scale")}
+        settings = {name: self.config[name] for name in SETTINGS}
         return LCADPipeline(**self.components | parts, **settings)
 
     def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
@@ -163,7 +176,7 @@ class LCADPipeline(DiffusionPipeline):
         image: Image.Image | Tensor | list[Image.Image | Tensor],
         caption: str | list[str] | None = None,
         masks: Tensor | np.ndarray | InstanceMasks | list | str | None = None,
-        num_inference_steps: int = 50,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         refinement: Refinement | None = Refinement(),
@@ -184,7 +197,7 @@ class LCADPipeline(DiffusionPipeline):
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
                 caption; phrases without a mask are left alone. `InstanceMasks` bring their own phrases. "auto": found
                 from the words of each caption, see `find_masks`.
-            num_inference_steps: of the scheduler in `self.scheduler`.
+            num_inference_steps: of the scheduler in `self.scheduler`; None: the model's own.
             guidance_scale: of classifier-free guidance; None: the model's own; 1 switches it off. The
                 unconditional half keeps the hint.
             generator: for x_T; a list gives each photo its own, so that results do not depend on batching.
@@ -209,6 +222,7 @@ class LCADPipeline(DiffusionPipeline):
         captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
         captions = [text or SCARCE_CAPTION for text in captions]
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         if isinstance(masks, str) and masks != "auto":
             raise ValueError(f"unknown masks {masks!r}; allowed: arrays, InstanceMasks, 'auto' or None")
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
@@ -241,7 +255,7 @@ class LCADPipeline(DiffusionPipeline):
                 for text, mask, own in zip(captions, mask_list, luminances, strict=True)
             ]
             z = self._sample(
-                latents.to(device, torch.float32), features[-1], captions, instances, refinement, num_inference_steps,
+                latents.to(device, torch.float32), features[-1], captions, instances, refinement, steps,
                 guidance_scale, generator, z,
             )  # fmt: skip
         guides = features if luminance_guidance else None

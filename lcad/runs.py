@@ -19,6 +19,7 @@ from lcad.inference.records import file_hash, to_json
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.pipeline import LCADPipeline
 from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_bytes, write_image
+from ldm.schedulers import scheduler_name
 
 ABLATIONS = {
     "L-CAD": "all of the paper",
@@ -157,7 +158,8 @@ def make_baseline(
         write_image(path, result)
 
 
-def settings_of(pipeline: LCADPipeline, guidance: float | None, **options) -> Settings:
-    """Settings of an evaluation; guidance None is the model's own."""
+def settings_of(pipeline: LCADPipeline, guidance: float | None, steps: int | None, **options) -> Settings:
+    """Settings of an evaluation, with the model's own scheduler; None is the model's own guidance or steps."""
     scale = pipeline.config.guidance_scale if guidance is None else guidance
-    return Settings(guidance=scale, refinement=Refinement(), **options)
+    steps = pipeline.config.num_inference_steps if steps is None else steps
+    return Settings(steps, scheduler_name(pipeline.scheduler), scale, refinement=Refinement(), **options)

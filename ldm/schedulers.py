@@ -41,6 +41,12 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> Schedule
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction, **options)
 
 
+def scheduler_name(scheduler: SchedulerMixin) -> str:
+    """The row of `SCHEDULERS` a scheduler is of, or the name of its class."""
+    own = type(scheduler).__name__
+    return next((name for name, (class_name, _) in SCHEDULERS.items() if class_name == own), own)
+
+
 def build_training_schedule(prediction: str = "epsilon") -> DDIMScheduler:
     """The forward process of Eq. 1, used in training for `add_noise` and the target."""
     return build_scheduler("ddim", prediction)

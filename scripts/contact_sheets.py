@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sheet", metavar="NAME", help="write one sheet only, of captions, as NAME.jpg")
     parser.add_argument("--limit", type=int, help="photos on a sheet, the first by name (default: all)")
     parser.add_argument("--tile", type=int, default=192, help="side of a picture in pixels")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--guidance", type=float, help="default: the model's own")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)

@@ -3,7 +3,7 @@
 
 python scripts/evaluate.py --input photos/ --model checkpoints/mini --output scores/
 python scripts/evaluate.py --input photos/ --results CIC=results/cic --baselines grey mean_chroma --output scores/
-python scripts/evaluate.py --input photos/ --model checkpoints/mini --without-slr checkpoints/mini_without_slr \\
+python scripts/evaluate.py --input photos/ --model checkpoints/mini --without-slr runs/mini_128/without_slr/model \\
     --ablations --table 1 --lpips squeeze=data/weights/squeezenet1_1_fp16.pth --output scores/
 
 Writes <output>/<method>.csv (a row for each photo), summary.csv and, with --table, that table as .md, .csv and .tex.
@@ -109,8 +109,8 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
             find_masks = build_finder(args.masks, pipeline, masks)
             if find_masks is not None:
                 find_masks = kept_masks(find_masks, args.output / "masks", pipeline.tokenizer)
-        options = {"steps": args.steps, "seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
-        run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, **options))
+        options = {"seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
+        run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, args.steps, **options))
         for level, samples in levels.items():
             method = name + {"complete": "", "scarce": "*"}.get(level, f" ({level})")
             made[method] = (results_folder(args) / runs.folder_name(method), level)
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--dataset", help="whose numbers of the paper stand beside (default: Extended COCO-Stuff in 1, ImageNet in 3)")
     add("--size", type=int, default=256, help="photos are resized to size x size")
     add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
-    add("--steps", type=int, default=50)
+    add("--steps", type=int, help="default: the model's own")
     add("--guidance", type=float, help="default: the model's own")
     add("--seed", type=int, default=0)
     add("--output-luminance", default="input", choices=["input", "decoded"], help="decoded: the network's own decode")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Table 1 in miniature: run every ablation on photos and on rendered scenes, and write docs/results.md.
 
-python scripts/reproduce.py --model checkpoints/mini --without-slr checkpoints/mini_without_slr \\
+python scripts/reproduce.py --model checkpoints/mini --without-slr runs/mini_128/without_slr/model \\
     --photos coco_val_145 --lpips squeeze=data/weights/squeezenet1_1_fp16.pth --output docs/
 
 Each step is a command of this project, which is written beside its result with the time it took. Scenes are rendered

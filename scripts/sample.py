@@ -78,8 +78,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=["png", "tif", "jpg", "webp", "bmp"],
         help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
     )
-    add("--steps", type=int, default=50, help="sampling steps (default: 50)")
-    add("--scheduler", default="ddim", choices=list(SCHEDULERS))
+    add("--steps", type=int, help="sampling steps (default: the model's own)")
+    add("--scheduler", choices=list(SCHEDULERS), help="default: the model's own")
     add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
     add("--seed", type=int, default=0)
     add("--num-samples", type=int, default=1, help="different colorizations of each photo")
@@ -178,11 +178,12 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
 def settings_of(args: argparse.Namespace, pipeline):
     from lcad.attention_refinement import Refinement
     from lcad.inference.plan import Settings
+    from ldm.schedulers import scheduler_name
 
     strength = {} if args.strength is None else {"strength": args.strength}
     return Settings(
-        args.steps,
-        args.scheduler,
+        pipeline.config.num_inference_steps if args.steps is None else args.steps,
+        scheduler_name(pipeline.scheduler),
         pipeline.config.guidance_scale if args.guidance is None else args.guidance,
         args.seed,
         args.num_samples,
@@ -205,7 +206,8 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
-    pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
+    if args.scheduler:
+        pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
     settings = settings_of(args, pipeline)
     options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))

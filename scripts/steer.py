@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
     parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--guidance", type=float, help="default: the model's own")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)

@@ -14,6 +14,7 @@ from lcad.config import LatentConfig, TrainerConfig
 from lcad.latent_stage import LatentStage, _of_nouns, draw_timesteps
 from lcad.optimization import step_generator
 from lcad.phrases import comma_phrases, find_phrases
+from ldm.schedulers import scheduler_name
 from tests.conftest import tiny_config
 
 
@@ -32,6 +33,16 @@ def test_loss_of_a_network_that_predicts_zero(prediction):
     assert loss.item() == pytest.approx(target.square().mean().item(), rel=1e-5)
     assert stage.pipeline.scheduler.config.prediction_type == (prediction or "epsilon")
     assert stage.pipeline.config.guidance_scale == LatentConfig().guidance
+
+
+def test_what_a_model_is_sampled_with_is_saved_with_it():
+    config = LatentConfig(scheduler="dpmpp", inference_steps=7, guidance=3, prediction="v_prediction")
+    pipeline = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig()).pipeline
+    assert (pipeline.config.num_inference_steps, pipeline.config.guidance_scale) == (7, 3)
+    assert scheduler_name(pipeline.scheduler) == "dpmpp"
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    with pytest.raises(ValueError, match="unknown scheduler 'fast'; allowed: ddim"):
+        LatentStage(pipeline, LatentConfig(scheduler="fast"), TrainerConfig())
 
 
 @pytest.mark.parametrize("shift, below_half", [(1.0, 0.5), (3.0, 0.25)])

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import Timer
 from torch import nn
 
 from lcad.optimization import build_optimizer, only_trained_weights, step_generator, time_share
+from lcad.training import Rate
 
 
 class ClockedTimer(Timer):
@@ -114,3 +115,15 @@ def test_checkpoints_leave_out_frozen_weights_alone():
     only_trained_weights(stage, checkpoint)
     buffers = {"frozen.running_mean", "frozen.running_var", "frozen.num_batches_tracked"}
     assert checkpoint["state_dict"].keys() == {"trained.weight", "trained.bias"} | buffers
+
+
+def test_images_a_second_are_those_between_two_logged_steps(monkeypatch):
+    logged, clock = {}, iter([10.0, 12.0])
+    monkeypatch.setattr("lcad.training.time.monotonic", lambda: next(clock))
+    stage = SimpleNamespace(log=logged.__setitem__)
+    rate = Rate(batch_size=8)
+    for step in range(1, 11):
+        trainer = SimpleNamespace(global_step=step, log_every_n_steps=5, accumulate_grad_batches=2, world_size=3)
+        rate.on_train_batch_end(trainer, stage)
+        rate.on_train_batch_end(trainer, stage)  # the other batch of the step
+    assert logged == {"train/images_per_s": 5 * 2 * 8 * 3 / 2.0}

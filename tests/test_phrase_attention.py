@@ -4,19 +4,19 @@ from copy import deepcopy
 
 import torch
 
-from lcad.masks.attention import STEPS, phrase_attention
+from lcad.masks.attention import phrase_attention
 from lcad.phrases import find_phrases
 from tests.conftest import random_photo
 
 CAPTION = "the red cup, the blue dish"
 
 
-def test_maps_are_of_the_first_steps_and_of_minimum_zero(tiny_pipeline):
+def test_maps_take_one_pass_and_have_a_minimum_of_zero(tiny_pipeline):
     photo, phrases, passes = random_photo(0, 96, 40), find_phrases(CAPTION, tiny_pipeline.tokenizer), []
     hook = tiny_pipeline.unet.register_forward_hook(lambda *_: passes.append(1))
     maps = phrase_attention(tiny_pipeline, photo, CAPTION, phrases)
     hook.remove()
-    assert len(passes) == STEPS[0]
+    assert len(passes) == 1
     height, width = tiny_pipeline.model_size(photo.height, photo.width)
     assert len(maps) == 2 and maps.shape[1] * width == maps.shape[2] * height and maps.dtype == torch.float32
     assert (maps.amin((1, 2)) == 0).all() and (maps.amax((1, 2)) > 0).all() and maps.max() < 1

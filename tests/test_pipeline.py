@@ -163,6 +163,19 @@ def test_save_and_load_give_the_same_result(tiny_pipeline, tiny_checkpoint):
     assert torch.equal(call(loaded, random_photo(0), "a cup")[0], call(tiny_pipeline, random_photo(0), "a cup")[0])
 
 
+def test_a_checkpoint_brings_its_own_steps(tiny_checkpoint, tmp_path):
+    pipeline, passes = LCADPipeline.from_pretrained(tiny_checkpoint), []
+    assert pipeline.config.num_inference_steps == 50, "the paper's, where a checkpoint names none"
+    pipeline.register_to_config(num_inference_steps=3)
+    pipeline.save_pretrained(tmp_path)
+    loaded = LCADPipeline.from_pretrained(tmp_path)
+    loaded.unet.register_forward_hook(lambda *_: passes.append(1))
+    for given, made in ((None, 3), (2, 2)):
+        passes.clear()
+        loaded(random_photo(0), "a cup", num_inference_steps=given)
+        assert len(passes) == made
+
+
 @pytest.mark.parametrize("name", ["dpmpp", "unipc", "euler"])
 def test_schedulers_are_swappable(tiny_checkpoint, name):
     pipeline = LCADPipeline.from_pretrained(tiny_checkpoint)
@@ -222,7 +235,18 @@ def test_arrays_are_those_of_diffusers(tiny_pipeline):
 
 
 @pytest.mark.parametrize(
-    "damage", ["class", "no index", "no unet", "missing key", "not finite", "other sizes", "truncated", "scheduler"]
+    "damage",
+    [
+        "class",
+        "no index",
+        "no hint scale",
+        "no unet",
+        "missing key",
+        "not finite",
+        "other sizes",
+        "truncated",
+        "scheduler",
+    ],
 )
 def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     folder = tmp_path / "copy"
@@ -232,6 +256,9 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
         (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     elif damage == "no index":
         (folder / "model_index.json").unlink()
+    elif damage == "no hint scale":
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps({k: v for k, v in index.items() if k != "hint_scale"}))
     elif damage == "no unet":
         shutil.rmtree(folder / "unet")
     elif damage in ("missing key", "not finite"):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
 
 LONG_SIDE = 1024  # pixels; regions of larger photos are looked for at this size
-ATTENDED = 0.3  # of a word's strongest attention: where it is weaker, a region is not its object's
+ATTENDED = 0.15  # of a word's strongest attention: where it is weaker, a region is not its object's
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lcad.phrases import Phrase
 WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger
 POSITION_WEIGHT = 0.5  # of a position word against attention
-UNITED = 1.6  # a union of regions is taken if its expected IoU is so many times the best region's
+UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
 
 _PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # towards (x, y)
 
