@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import lab_to_rgb, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance
+from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.guided_decoder import guided_decode
 from lcad.inference.records import model_hash
 from lcad.pipeline import LCADPipeline
@@ -71,7 +71,7 @@ def _made_by(method: Method, name: str, **weights: str) -> Method:
 
 def grey(photo: Tensor, caption: str = "") -> Tensor:
     """Luminance alone."""
-    return merge_chroma(rgb_to_luminance(photo), torch.zeros_like(photo))
+    return luminance_to_rgb(rgb_to_luminance(photo))
 
 
 def mean_chroma(photo: Tensor, caption: str = "") -> Tensor:

@@ -122,6 +122,12 @@ def rgb_to_hint(rgb: Tensor, scale: str) -> Tensor:
     return luminance_to_hint(rgb_to_luminance(rgb), scale)
 
 
+def luminance_to_rgb(luminance: Tensor) -> Tensor:
+    """L (..., 1, H, W) in [0, 100] -> the grey photo that has it, sRGB (..., 3, H, W)."""
+    neutral = torch.zeros_like(luminance)
+    return lab_to_rgb(torch.cat([luminance, neutral, neutral], dim=-3))
+
+
 def merge_chroma(luminance: Tensor, lab: Tensor) -> Tensor:
     """L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, H, W) -> sRGB (..., 3, H, W), clipped."""
     return lab_to_rgb(torch.cat([luminance, lab[..., 1:, :, :]], dim=-3))

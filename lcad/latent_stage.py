@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lcad.attention_refinement import InstanceMasks, LabelTargets, LogitTargets
 from lcad.captions import SCARCE_CAPTION
-from lcad.color import lab_to_rgb, rgb_to_hint, rgb_to_luminance
+from lcad.color import luminance_to_rgb, rgb_to_hint, rgb_to_luminance
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
@@ -328,8 +328,7 @@ def _attention_row(pipeline: LCADPipeline, photo: Image.Image, caption: str) -> 
 
 def _grey(rgb: Tensor) -> Tensor:
     """sRGB (B, 3, S, S) -> the grey photo of its luminance, the same shape."""
-    luminance = rgb_to_luminance(rgb.float())
-    return lab_to_rgb(torch.cat([luminance, torch.zeros_like(luminance).expand(-1, 2, -1, -1)], dim=1))
+    return luminance_to_rgb(rgb_to_luminance(rgb.float()))
 
 
 def _of_nouns(instances: InstanceMasks) -> InstanceMasks:

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
 from lcad.captions import SCARCE_CAPTION
-from lcad.color import lab_to_rgb, luminance_to_hint, rgb_to_luminance
+from lcad.color import luminance_to_hint, luminance_to_rgb, rgb_to_luminance
 from lcad.extended_conv import ExtendedUNet
 from lcad.grounding import Grounding, looking, read_grounding, write_grounding
 from lcad.guided_decoder import guided_decode
@@ -288,7 +288,7 @@ class LCADPipeline(DiffusionPipeline):
         from lcad.masks.regions import luminance_regions
 
         find = finder_of_regions(self.grounded(), luminance_regions)
-        photos = [to_image(lab_to_rgb(F.pad(own, (0, 0, 0, 0, 0, 2)))) for own in luminances]
+        photos = [to_image(luminance_to_rgb(own)) for own in luminances]
         found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
         return [None if item is None or not item.instances.phrases else item.instances for item in found]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcad.artifact_loss import artifact_loss
-from lcad.color import merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
+from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
 from lcad.config import PixelConfig, TrainerConfig
 from lcad.data.photos import PhotoDataset
 from lcad.guided_decoder import guided_decode
@@ -107,7 +107,7 @@ class PixelStage(pl.LightningModule):
             "loss": (rgb - decoded).abs().mean(),
             "psnr": psnr(rgb, decoded).mean(),
             "chroma_psnr": psnr(rgb, merged).mean(),  # with the photo's own L: what colour is lost
-            "grey_psnr": psnr(rgb, merge_chroma(rgb_to_luminance(rgb), torch.zeros_like(rgb))).mean(),
+            "grey_psnr": psnr(rgb, luminance_to_rgb(rgb_to_luminance(rgb))).mean(),
             "colorfulness": colorfulness(merged).mean() / colorfulness(rgb).mean(),
         }
         self.log_dict({f"validation/{name}": v for name, v in values.items()}, batch_size=len(rgb), sync_dist=True)

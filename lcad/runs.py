@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lcad.attention_refinement import InstanceMasks, Refinement
+from lcad.attention_refinement import InstanceMasks
 from lcad.baselines import Method
 from lcad.caption_levels import caption_at_level
 from lcad.captions import SCARCE_CAPTION, read_captions
@@ -19,7 +19,6 @@ from lcad.inference.records import file_hash, to_json
 from lcad.masks.finding import FoundMasks, MaskFinder
 from lcad.pipeline import LCADPipeline
 from ldm.images import image_folder, list_images, read_image, to_image, to_tensor, write_bytes, write_image
-from ldm.schedulers import scheduler_name
 
 ABLATIONS = {
     "L-CAD": "all of the paper",
@@ -156,10 +155,3 @@ def make_baseline(
         path.unlink(missing_ok=True)
         write_bytes(beside, to_json(record))
         write_image(path, result)
-
-
-def settings_of(pipeline: LCADPipeline, guidance: float | None, steps: int | None, **options) -> Settings:
-    """Settings of an evaluation, with the model's own scheduler; None is the model's own guidance or steps."""
-    scale = pipeline.config.guidance_scale if guidance is None else guidance
-    steps = pipeline.config.num_inference_steps if steps is None else steps
-    return Settings(steps, scheduler_name(pipeline.scheduler), scale, refinement=Refinement(), **options)

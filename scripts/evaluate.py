@@ -93,6 +93,7 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
     from tqdm import tqdm
 
     from lcad import runs
+    from lcad.inference.plan import settings_of
     from lcad.masks.finding import kept_masks
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
@@ -110,7 +111,7 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
             if find_masks is not None:
                 find_masks = kept_masks(find_masks, args.output / "masks", pipeline.tokenizer)
         options = {"seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
-        run = runs.ablation(name, model, runs.settings_of(pipeline, args.guidance, args.steps, **options))
+        run = runs.ablation(name, model, settings_of(pipeline, args.steps, args.guidance, **options))
         for level, samples in levels.items():
             method = name + {"complete": "", "scarce": "*"}.get(level, f" ({level})")
             made[method] = (results_folder(args) / runs.folder_name(method), level)

@@ -175,21 +175,20 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     return jobs, not_read, inventory.notes + absent
 
 
-def settings_of(args: argparse.Namespace, pipeline):
+def settings_from(args: argparse.Namespace, pipeline):
     from lcad.attention_refinement import Refinement
-    from lcad.inference.plan import Settings
-    from ldm.schedulers import scheduler_name
+    from lcad.inference.plan import settings_of
 
     strength = {} if args.strength is None else {"strength": args.strength}
-    return Settings(
-        pipeline.config.num_inference_steps if args.steps is None else args.steps,
-        scheduler_name(pipeline.scheduler),
-        pipeline.config.guidance_scale if args.guidance is None else args.guidance,
-        args.seed,
-        args.num_samples,
-        args.pick,
-        args.output_luminance,
-        None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
+    return settings_of(
+        pipeline,
+        args.steps,
+        args.guidance,
+        seed=args.seed,
+        samples=args.num_samples,
+        pick=args.pick,
+        output_luminance=args.output_luminance,
+        refinement=None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
         model_size=args.model_size,
         tiled_size=args.tiled_size,
     )
@@ -209,7 +208,7 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
     if args.scheduler:
         pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
-    settings = settings_of(args, pipeline)
+    settings = settings_from(args, pipeline)
     options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
     source = "none" if settings.refinement is None else args.masks
     find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)

@@ -82,6 +82,11 @@ def test_steps_share_the_time_and_start_from_each_other(packed, tmp_path):
     assert without.asked[0][2].init is None and without.asked[0][2].init_parts.keys() == {"vae", "luminance_encoder"}
 
 
+def test_from_scratch_it_is_the_same_model():
+    first, *_, colorization = (load_config(step.schema, CONFIGS / step.config) for step in choose_steps(True)[:3])
+    assert first.model == colorization.model
+
+
 def test_a_stopped_run_goes_on(packed, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_steps(choose_steps(), CONFIGS, [packed], tmp_path, 10, [], Training("localizer"))

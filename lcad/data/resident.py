@@ -191,8 +191,6 @@ class _Chunks(Dataset):
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | Exception:
         """-> images (n, 3, S, S) and labels (n, S, S), uint8; an error is handed on, to be raised as it is."""
-        if number >= len(self):
-            raise IndexError(number)
         crop, start = self.place(number)
         try:
             read = [self._read(i, crop) for i in self.photos[start : start + CHUNK].tolist()]
@@ -201,14 +199,13 @@ class _Chunks(Dataset):
         images, labels = zip(*read, strict=True)
         return np.stack(images), np.stack(labels)
 
-    def _read(self, i: int, crop: int) -> tuple[Tensor, Tensor]:
-        chosen = None
-        if crop:
-            rng = np.random.default_rng((self.seed, i, crop))
-            chosen = choose_crop(self.packed.photo(i).size, self.size, rng, self.zoom)
-        image = self.packed.decode(i, self.size, chosen)
-        labels = self.packed.decode_labels(i, self.size, chosen) if self.labelled else None
-        return image, torch.zeros(image.shape[-2:], dtype=torch.uint8) if labels is None else labels
+    def _read(self, i: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
+        photo = self.packed.photo(i)
+        rng = np.random.default_rng((self.seed, i, crop)) if crop else None
+        cut = choose_crop(photo.size, self.size, rng, self.zoom)
+        labels = self.packed.decode_labels(i, self.size, cut) if self.labelled else None
+        image = np.asarray(cut(photo)).transpose(2, 0, 1)
+        return image, np.zeros(image.shape[1:], np.uint8) if labels is None else labels.numpy()
 
 
 def _as_it_is(read: object) -> object:

@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcad.attention_refinement import Refinement
 from lcad.caption_levels import caption_at_level
+from ldm.schedulers import scheduler_name
+
+if TYPE_CHECKING:
+    from lcad.pipeline import LCADPipeline
 
 CONTACT_SHEET = "contact_sheet"  # a name that no result may have
 NAME_BYTES = 255 - 24  # of a result's name: file systems allow 255 with level, number and suffix
@@ -38,6 +43,13 @@ class Settings:
     def kept(self) -> int:
         """Results of a photo that are written."""
         return 1 if self.pick else self.samples
+
+
+def settings_of(pipeline: "LCADPipeline", steps: int | None, guidance: float | None, **others) -> Settings:
+    """Settings with the scheduler that the pipeline has; None is the model's own steps or guidance."""
+    steps = pipeline.config.num_inference_steps if steps is None else steps
+    guidance = pipeline.config.guidance_scale if guidance is None else guidance
+    return Settings(steps, scheduler_name(pipeline.scheduler), guidance, **others)
 
 
 @dataclass(frozen=True)
