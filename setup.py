@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["lcad", "lcad.*", "ldm", "ldm.*"]),
-    package_data={"lcad": ["*.html", "*.json"]},
+    package_data={"lcad.evaluation": ["*.html", "*.json"]},
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

@@ -5,6 +5,7 @@ rgb: sRGB in [0, 1]. lab: CIE Lab under D65; L in [0, 100], a and b in Lab units
 Tensors are (..., 3, H, W); the formulas are those of scikit-image's `rgb2lab`, in torch, differentiable.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,3 +132,30 @@ def luminance_to_rgb(luminance: Tensor) -> Tensor:
 def merge_chroma(luminance: Tensor, lab: Tensor) -> Tensor:
     """L from `luminance` (..., 1, H, W) and ab from `lab` (..., 3, H, W) -> sRGB (..., 3, H, W), clipped."""
     return lab_to_rgb(torch.cat([luminance, lab[..., 1:, :, :]], dim=-3))
+
+
+def mean_color(image: Tensor, mask: Tensor) -> np.ndarray:
+    """The mean Lab colour (3,) of an image (3, H, W) in [0, 1] inside a mask (H, W)."""
+    lab = rgb_to_lab(image.float().cpu())
+    return (lab * mask).sum(dim=(-2, -1)).div(mask.sum()).numpy()
+
+
+def colorfulness(rgb: Tensor) -> Tensor:
+    """Hasler and Suesstrunk 2003, of rgb (..., 3, H, W) in [0, 1]: sigma_rgyb + 0.3 mu_rgyb, of [0, 255] images."""
+    return _spread(*_opponents(rgb))
+
+
+def absolute_colorfulness(rgb: Tensor) -> Tensor:
+    """The variant many colorization papers report: the same, of the absolute values |rg| and |yb|."""
+    return _spread(*(value.abs() for value in _opponents(rgb)))
+
+
+def _spread(rg: Tensor, yb: Tensor) -> Tensor:
+    sigma = torch.sqrt(rg.var(dim=(-2, -1), correction=0) + yb.var(dim=(-2, -1), correction=0))
+    mean = torch.sqrt(rg.mean(dim=(-2, -1)) ** 2 + yb.mean(dim=(-2, -1)) ** 2)
+    return sigma + 0.3 * mean
+
+
+def _opponents(rgb: Tensor) -> tuple[Tensor, Tensor]:
+    red, green, blue = (rgb * 255).unbind(-3)
+    return red - green, 0.5 * (red + green) - blue

@@ -194,8 +194,8 @@ class SourceConfig(Checked):
 
     section: ClassVar[str] = "data.more"
     folder: str = MISSING  # folder of images (or with a subfolder images/)
-    captions: str | None = None  # caption file; None: looked for, see lcad.captions.read_captions
-    # where captions come from, see lcad.data.sources.CAPTION_SOURCES: file, dominant_colors, label_maps, ...
+    captions: str | None = None  # caption file; None: looked for, see lcad.text.captions.read_captions
+    # where captions come from, see lcad.data.datasets.CAPTION_SOURCES: file, dominant_colors, label_maps, ...
     caption_sources: list[str] = field(default_factory=lambda: ["file"])
     label_maps: str | None = None  # for label_maps: folder of <photo's stem>.png with class ids
     label_names: str | None = None  # for label_maps: file of lines "<id> <name>"
@@ -258,7 +258,7 @@ class PixelConfig(Checked):
     learning_rate: float = 1e-6
     final_learning_rate: float | None = None  # cosine decay to this; None: constant
     artifact_map: str = "paper"  # paper (Eq. 3) | ldl (the release) | none (plain L1)
-    artifact_floor: float = 0.0  # added to the map; see lcad.artifact_loss
+    artifact_floor: float = 0.0  # added to the map; see lcad.training.artifact_loss
     chroma_weight: float = 1.0  # > 1: chroma counts more in L_rec (Y'CbCr), for a base autoencoder
     adversarial: float = 1.0  # alpha; 0 leaves the discriminator out
     adversarial_start: int = 0  # steps in which the discriminator only learns
@@ -280,10 +280,10 @@ class LatentConfig(Checked):
     )
     sites: str | None = None  # put channel-extended convolutions at these sites; None: as in `init`
     prediction: str | None = None  # what the UNet learns to predict: epsilon | v_prediction; None: as in `init`
-    timestep_shift: float = 1.0  # > 1: more of the training at high noise; see lcad.latent_stage.draw_timesteps
+    timestep_shift: float = 1.0  # > 1: more of the training at high noise; see `draw_timesteps`
     refined: float = 0.0  # share of the photos with masks whose attention is refined in training; the paper: none
     grounding: float = 0.0  # weight of a loss of the others' attention, that words find their objects; the paper: none
-    looking: bool = False  # train copies of the weights, for finding masks alone (with grounding); see lcad.grounding
+    looking: bool = False  # train copies of the weights, for finding masks alone; see lcad.models.localizer
     teacher: str | None = None  # align features with a frozen network's: torchvision's name, or name=file of weights
     teacher_node: str = "features.28"  # where in that network; this is conv5_3 of VGG16
     teacher_site: str = "mid_block.attentions.0"  # which module of the UNet is aligned

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lcad.color import HINT_SCALES
-from lcad.extended_conv import ExtendedUNet
-from lcad.luminance_encoder import LuminanceEncoder
+from lcad.models.channel_extended_unet import ExtendedUNet
+from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import build_autoencoder
 from ldm.checkpoint import CheckpointError, build_with_weights, listing, load_state_dict
@@ -114,7 +114,7 @@ def convert(
         source: a Stable Diffusion 1.5 folder of diffusers, or a single file of Stable Diffusion 1.x or L-CAD.
         text_heads: attention heads of a single file's text encoder; None: one for each 64 channels, as in CLIP.
         hint_scale: a row of `lcad.color.HINT_SCALES`; None: what the weights were trained with, "unit" if none were.
-        sites: a row of `lcad.extended_conv.SITES`.
+        sites: a row of `lcad.models.channel_extended_unet.SITES`.
         image_size: side in pixels of the photos the pipeline works on.
 
     Raises:

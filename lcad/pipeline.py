@@ -18,20 +18,21 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, during, refined
-from lcad.captions import SCARCE_CAPTION
 from lcad.color import luminance_to_hint, luminance_to_rgb, rgb_to_luminance
-from lcad.extended_conv import ExtendedUNet
-from lcad.grounding import Grounding, looking, read_grounding, write_grounding
-from lcad.guided_decoder import guided_decode
-from lcad.luminance_encoder import LuminanceEncoder
-from lcad.phrases import comma_phrases
+from lcad.instance_sampling import LogitTargets, Refinement, during, refined
+from lcad.io.images import to_image, to_tensor
+from lcad.masks.types import InstanceMasks
+from lcad.models.channel_extended_unet import ExtendedUNet
+from lcad.models.guided_decoder import guided_decode
+from lcad.models.localizer import Grounding, looking, read_grounding, write_grounding
+from lcad.models.luminance_encoder import LuminanceEncoder
+from lcad.text.captions import SCARCE_CAPTION
+from lcad.text.phrases import comma_phrases
 from lcad.tiling import tiled, tiles
 from lcad.upsampling import recolor, resize
 from ldm.autoencoder import latent_stride
 from ldm.checkpoint import CheckpointError
 from ldm.guidance import Denoiser, guided
-from ldm.images import to_image, to_tensor
 from ldm.sampling import sample
 from ldm.schedulers import PREDICTIONS
 from ldm.text_encoder import encode_captions
@@ -284,8 +285,8 @@ class LCADPipeline(DiffusionPipeline):
             luminances: L (1, H, W) in [0, 100] of each photo.
         """
         # here, since they segment: slow to import, and training does without
-        from lcad.masks.finding import finder_of_regions
-        from lcad.masks.regions import luminance_regions
+        from lcad.masks.from_text import finder_of_regions
+        from lcad.masks.superpixels import luminance_regions
 
         find = finder_of_regions(self.grounded(), luminance_regions)
         photos = [to_image(luminance_to_rgb(own)) for own in luminances]

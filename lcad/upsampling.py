@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
-from ldm.color_profiles import strips
+from lcad.io.color_profiles import strips
 
 RADIUS = 1  # of the neighbourhoods, in pixels of the small size
 GUIDED_EPS = 64.0  # variance of L below which chroma does not follow L

@@ -24,18 +24,19 @@ from PIL import Image
 from skimage.data import astronaut
 from tqdm import tqdm
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
-from lcad.builder import build_pipeline
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
-from lcad.latent_stage import LatentStage
+from lcad.instance_sampling import LogitTargets, Refinement, refined
+from lcad.io.images import to_image
 from lcad.masks.sources import build_finder
-from lcad.phrases import comma_phrases
+from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
+from lcad.text.phrases import comma_phrases
+from lcad.training.latent_stage import LatentStage
+from lcad.training.start import build_pipeline
 from ldm.autoencoder import latent_stride
 from ldm.devices import choose_device
 from ldm.guidance import guided
-from ldm.images import to_image
 
 CAPTION = "the red cup, the blue cup, the yellow cup"
 

@@ -12,7 +12,7 @@ import argparse
 import math
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 EDGE = 15.0  # in L, from a pixel to the next
 
@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from lcad.io.images import list_images
     from lcad.upsampling import METHODS
-    from ldm.images import list_images
 
     photos = list_images(args.input)[: args.number]
     scores = {name: [] for name in METHODS}
@@ -43,9 +43,9 @@ def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]
     import torch.nn.functional as F
 
     from lcad.color import lab_to_rgb, rgb_to_lab
-    from lcad.metrics import psnr
+    from lcad.io.images import read_image, to_tensor
+    from lcad.models.perceptual import psnr
     from lcad.upsampling import METHODS
-    from ldm.images import read_image, to_tensor
 
     rgb = to_tensor(read_image(photo))[None]
     shrink = size / (rgb.shape[-2] * rgb.shape[-1]) ** 0.5

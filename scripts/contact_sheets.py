@@ -15,18 +15,18 @@ NAME.jpg. All photos are shown, those without a caption too. Seeds are fixed.
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(args: argparse.Namespace) -> int:
-    from lcad.captions import read_captions
-    from lcad.contact_sheet import contact_sheet
+    from lcad.evaluation.showcase import caption_rows, swap_rows
+    from lcad.io.contact_sheet import contact_sheet
+    from lcad.io.images import image_folder, list_images, read_image, write_image
     from lcad.pipeline import LCADPipeline
-    from lcad.showcase import caption_rows, swap_rows
+    from lcad.text.captions import read_captions
     from ldm.devices import choose_device
-    from ldm.images import image_folder, list_images, read_image, write_image
 
     folder = image_folder(args.input)
     captions = read_captions(folder, args.captions)

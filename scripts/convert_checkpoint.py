@@ -8,9 +8,9 @@ python scripts/convert_checkpoint.py downloads/stable-diffusion-v1-5 checkpoints
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 from lcad.conversion import convert
-from lcad.extended_conv import SITES
+from lcad.models.channel_extended_unet import SITES
 from ldm.devices import DTYPES
 
 

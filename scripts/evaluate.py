@@ -15,16 +15,16 @@ and settings are not done again. With --fit crop results are in <output>/results
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from lcad import baselines, evaluation, metrics, runs, tables
+    from lcad.evaluation import baselines, metrics, runs, scoring, tables
+    from lcad.io.images import write_bytes
     from ldm.devices import share_out
-    from ldm.images import write_bytes
 
     dataset = tables.dataset_of(args.table, args.dataset) if args.table else ""
     args.fit = args.fit or tables.FITS.get(args.table, "squash")
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
         progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
         own_masks = masks if level == "complete" else None
         grey = name == "grey"
-        rows = evaluation.score(levels[level], folder, measures, args.size, own_masks, fid, grey, progress, args.fit)
-        evaluation.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
-        summaries[name] = evaluation.summarize(rows, measures, fid)
+        rows = scoring.score(levels[level], folder, measures, args.size, own_masks, fid, grey, progress, args.fit)
+        scoring.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
+        summaries[name] = scoring.summarize(rows, measures, fid)
     used = {name for summary in summaries.values() for name in summary}
     variants = {measure.name: measure.variant for measure in measures} | metrics.SET_VARIANTS
     variants = {name: variant for name, variant in variants.items() if name in used}
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_table(args, table, dataset: str) -> None:
-    from lcad import tables
-    from ldm.images import write_bytes
+    from lcad.evaluation import tables
+    from lcad.io.images import write_bytes
 
     how = "squashed" if args.fit == "squash" else "cropped to their middle square and resized"
     note = f"At {args.size}x{args.size}, photos that are not square {how}; the paper's numbers are on {dataset}."
@@ -92,9 +92,9 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
     """Colorize with the model and, if asked, its ablations, on all devices -> method: (results, caption level)."""
     from tqdm import tqdm
 
-    from lcad import runs
+    from lcad.evaluation import runs
     from lcad.inference.plan import settings_of
-    from lcad.masks.finding import kept_masks
+    from lcad.masks.from_text import kept_masks
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
 

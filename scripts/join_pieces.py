@@ -7,11 +7,11 @@ python scripts/join_pieces.py --output weights/ received/model.safetensors.piece
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def run(args: argparse.Namespace) -> int:
-    from lcad.data.pieces import join_pieces
+    from lcad.data.build.pieces import join_pieces
 
     for manifest in args.manifests:
         print(f"wrote {join_pieces(manifest, args.output)}")

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 WORDS = Path(__file__).parent.parent / "configs" / "words" / "imagenet.txt"
 
@@ -25,11 +25,11 @@ def run(args: argparse.Namespace) -> int:
     from PIL import Image
     from tqdm import tqdm
 
-    from lcad.captions import read_captions
-    from lcad.data.activation_maps import Labeller, read_words
-    from lcad.data.color_captions import read_label_map
+    from lcad.data.build.cam_labels import Labeller, read_words
+    from lcad.io.images import ImageError, image_folder, list_images, read_image, write_bytes, write_image
+    from lcad.io.label_maps import read_label_map
+    from lcad.text.captions import read_captions
     from ldm.devices import choose_device
-    from ldm.images import ImageError, image_folder, list_images, read_image, write_bytes, write_image
 
     words = read_words(args.words)
     labeller = Labeller(words, args.weights, choose_device(args.device))

@@ -11,7 +11,7 @@ With label maps photos that have no captions get those that `label_maps` makes o
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,17 +19,17 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.captions import read_captions
     from lcad.config import SourceConfig
-    from lcad.data.sources import source_captions
-    from lcad.evaluation import write_rows
-    from lcad.mask_scores import score_masks
-    from lcad.masks.candidates import ProviderOptions
+    from lcad.data.datasets import source_captions
+    from lcad.evaluation.mask_scores import score_masks
+    from lcad.evaluation.scoring import write_rows
+    from lcad.io.images import image_folder, list_images
     from lcad.masks.labelled import coco_labels, map_labels
     from lcad.masks.sources import build_finder
+    from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
+    from lcad.text.captions import read_captions
     from ldm.devices import choose_device
-    from ldm.images import image_folder, list_images
 
     device = choose_device(args.device)
     pipeline = LCADPipeline.from_pretrained(args.model).to(device)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 SAMPLE = Path(__file__).with_name("sample.py")
 EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
@@ -30,7 +30,7 @@ def write_scan(path: Path, side: int, depth: int, seed: int) -> None:
     import numpy as np
     import tifffile
 
-    from ldm.images import list_images, read_image
+    from lcad.io.images import list_images, read_image
 
     rng, examples = np.random.default_rng(seed), list_images(EXAMPLES)
     small = np.asarray(read_image(examples[seed % len(examples)]))

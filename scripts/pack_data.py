@@ -12,7 +12,7 @@ same data make the same files. `lcad.data.packed.open_packed` reads them, from o
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 from lcad.config import AnyStageConfig, load_config
 
 
@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.data.packing import pack
-    from lcad.data.pieces import parse_size
+    from lcad.data.build.packing import pack
+    from lcad.data.build.pieces import parse_size
     from ldm.text_encoder import build_tokenizer
 
     include = {}

@@ -9,7 +9,7 @@ python scripts/plot_run.py --run runs/mini/pixel --measure chroma_psnr --output 
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from lcad.run_logs import read_curve, resumed_steps, smooth
+    from lcad.training.curves import read_curve, resumed_steps, smooth
 
     figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
     steps, values = read_curve(args.run, "train/loss")

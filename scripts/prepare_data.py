@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from lcad.caption_levels import LEVELS
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
+from lcad.text.levels import LEVELS
 
 SHOWN = 20  # problems on the screen; all of them are in problems.txt
 
@@ -25,8 +25,8 @@ SHOWN = 20  # problems on the screen; all of them are in problems.txt
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from lcad.data import preparation
-    from ldm.images import write_bytes
+    from lcad.data.build import preparation
+    from lcad.io.images import write_bytes
 
     problems: list[str] = []
     with ExitStack() as stack:
@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
 def choose(args: argparse.Namespace, stack: ExitStack, report: Callable[[str], None]):
     """The photos a data set is made of, and their captions."""
-    from lcad.captions import read_captions
-    from lcad.data.archives import file_member, list_members
-    from lcad.data.preparation import captions_inside, first_photos, images_of, named_photos
-    from ldm.images import image_folder, list_images
+    from lcad.data.build.archives import file_member, list_members
+    from lcad.data.build.preparation import captions_inside, first_photos, images_of, named_photos
+    from lcad.io.images import image_folder, list_images
+    from lcad.text.captions import read_captions
 
     if args.data_set == "folder":
         files = list_images(image_folder(args.input[0]))

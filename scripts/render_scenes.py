@@ -9,13 +9,13 @@ python scripts/render_scenes.py --output data/scenes_held_out --number 300 --see
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from lcad.data.scenes import TRAINING_LEVELS, write_scenes
+    from lcad.data.build.scenes import TRAINING_LEVELS, write_scenes
 
     unknown = set(args.levels) - set(TRAINING_LEVELS)
     if unknown:

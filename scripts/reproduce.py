@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 ABLATIONS = ("L-CAD", "W/o LIC", "W/o SLR", "W/o ISS")
 SHOWN = 8  # scenes in the picture
@@ -111,9 +111,9 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
     """Grey, every ablation, and the truth of a few scenes of several objects."""
     from PIL import ImageOps
 
-    from lcad.contact_sheet import Row, contact_sheet
-    from lcad.runs import folder_name
-    from ldm.images import read_image, write_image
+    from lcad.evaluation.runs import folder_name
+    from lcad.io.contact_sheet import Row, contact_sheet
+    from lcad.io.images import read_image, write_image
 
     listed = json.loads((scenes / "scenes.json").read_text(encoding="utf-8"))
     names = [name for name, scene in listed.items() if len(scene["objects"]) > 1][:SHOWN]

@@ -19,8 +19,8 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.attention_refinement import MODES
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
+from lcad.instance_sampling import MODES
 from ldm.devices import DTYPES, choose_device, share_out
 from ldm.schedulers import SCHEDULERS
 
@@ -152,9 +152,9 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     """The photos to colorize with their captions, a line for each image that is not read, and notes."""
-    from lcad.captions import read_captions
     from lcad.inference.inventory import take_inventory
     from lcad.inference.plan import list_jobs
+    from lcad.text.captions import read_captions
 
     inventory = take_inventory(args.input, args.output, args.recursive)
     jobs, absent = [], []
@@ -176,8 +176,8 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
 
 
 def settings_from(args: argparse.Namespace, pipeline):
-    from lcad.attention_refinement import Refinement
     from lcad.inference.plan import settings_of
+    from lcad.instance_sampling import Refinement
 
     strength = {} if args.strength is None else {"strength": args.strength}
     return settings_of(
@@ -199,8 +199,8 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
 
     from lcad.inference.batch_runner import FolderRun, RunOptions
     from lcad.inference.output import OutputFolder
-    from lcad.masks.candidates import ProviderOptions
     from lcad.masks.sources import build_finder
+    from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
     from ldm.schedulers import build_scheduler
 
@@ -219,8 +219,8 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
 
 def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
     """Colorize; `recorded` has the batches of a run that this one repeats."""
+    from lcad.inference.run_records import RunRecord
     from lcad.inference.summary import one_line
-    from lcad.run_records import RunRecord
 
     if args.input is None:
         args.input, args.mask_folder = EXAMPLES / "images", args.mask_folder or EXAMPLES / "masks"
@@ -259,9 +259,9 @@ def colorize(args: argparse.Namespace, runner, jobs: list, record, fabric, recor
     from tqdm import tqdm
 
     from lcad.inference.plan import own_share
+    from lcad.inference.run_records import this_process
     from lcad.inference.summary import Summary
-    from lcad.run_records import this_process
-    from ldm.images import remove_unfinished
+    from lcad.io.images import remove_unfinished
 
     rank = 0 if fabric is None else fabric.global_rank
     if rank == 0:
@@ -325,7 +325,7 @@ def show_plan(runner, jobs: list, processes: int) -> int:
 
 def resume(folder: Path) -> int:
     """Run the command of the record in an output folder once more; what is done is kept."""
-    from lcad.run_records import RUN_RECORD, read_record
+    from lcad.inference.run_records import RUN_RECORD, read_record
 
     return run(args_of(read_record(folder / RUN_RECORD), folder))
 
@@ -349,7 +349,7 @@ def args_of(record, output: Path) -> argparse.Namespace:
 
 def repeat(record: Path, output: Path) -> int:
     """Run the command of a record again, into another folder and in the same batches, and compare the pixels."""
-    from lcad.run_records import RUN_RECORD, differences, read_record
+    from lcad.inference.run_records import RUN_RECORD, differences, read_record
 
     before = read_record(record)
     if (output / RUN_RECORD).exists():

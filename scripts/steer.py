@@ -12,7 +12,7 @@ move the mean colour outside the object. Scenes: does each object get the colour
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 SIZE = 256  # photos are colorized at SIZE x SIZE
 
@@ -22,13 +22,13 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.captions import read_captions
-    from lcad.evaluation import write_rows
+    from lcad.evaluation.color_control import finder_of_objects, main_objects, steer_photos, steer_scenes
+    from lcad.evaluation.scoring import write_rows
+    from lcad.io.images import list_images
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
-    from lcad.steering import finder_of_objects, main_objects, steer_photos, steer_scenes
+    from lcad.text.captions import read_captions
     from ldm.devices import choose_device
-    from ldm.images import list_images
 
     if not (args.input and args.instances or args.scenes):
         raise ValueError("nothing to steer: give --input with --instances, or --scenes")

@@ -11,7 +11,7 @@ which. Writes refinement.csv (a row for each setting) and refinement.png (the cu
 import argparse
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 STRENGTHS = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)  # 0: no refinement
 RANGES = ((0.0, 0.1), (0.0, 0.25), (0.0, 0.5), (0.25, 1.0), (0.5, 1.0))
@@ -19,7 +19,7 @@ RANGES = ((0.0, 0.1), (0.0, 0.25), (0.0, 0.5), (0.25, 1.0), (0.5, 1.0))
 
 def settings() -> list:
     """What is tried: every strength in both modes, and parts of the sampling steps."""
-    from lcad.attention_refinement import MODES, Refinement
+    from lcad.instance_sampling import MODES, Refinement
 
     whole = [Refinement(strength, mode=mode) for mode in MODES for strength in STRENGTHS]
     return whole + [Refinement(strength, start=start, end=end) for strength in (10.0, 20.0) for start, end in RANGES]
@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.evaluation import write_rows
+    from lcad.evaluation.color_control import steer_scenes
+    from lcad.evaluation.scoring import write_rows
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
-    from lcad.steering import steer_scenes
     from ldm.devices import choose_device
 
     pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))

@@ -6,7 +6,7 @@ python scripts/train_latent.py --config configs/coco_stuff_latent.yaml trainer.d
 python scripts/train_latent.py --config configs/mini_latent.yaml --resume last
 """
 
-from lcad.command_line import run_stage
+from lcad.cli.common import run_stage
 from lcad.config import LatentStageConfig
 
 

@@ -16,15 +16,15 @@ import argparse
 import time
 from pathlib import Path
 
-from lcad.command_line import reporting, stage_of
+from lcad.cli.common import reporting, stage_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(args: argparse.Namespace, started: float) -> int:
-    from lcad.data.pieces import parse_size
-    from lcad.speedrun import choose_steps, run_steps, write_pieces
-    from lcad.training import train
+    from lcad.data.build.pieces import parse_size
+    from lcad.training.speedrun import choose_steps, run_steps, write_pieces
+    from lcad.training.trainer import train
 
     size = parse_size(args.pieces) if args.pieces else None
     steps = choose_steps(args.from_scratch, args.without_slr)

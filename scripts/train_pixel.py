@@ -6,7 +6,7 @@ python scripts/train_pixel.py --config configs/coco_stuff_pixel.yaml trainer.dev
 python scripts/train_pixel.py --config configs/mini_pixel.yaml --resume last
 """
 
-from lcad.command_line import run_stage
+from lcad.cli.common import run_stage
 from lcad.config import PixelStageConfig
 
 

@@ -14,12 +14,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from lcad.command_line import reporting
+from lcad.cli.common import reporting
 
 
 def build(args: argparse.Namespace) -> int:
-    from lcad.captions import read_captions
-    from lcad.user_study import build_study, parse_methods, write_study
+    from lcad.evaluation.user_study import build_study, parse_methods, write_study
+    from lcad.text.captions import read_captions
 
     methods = parse_methods(args.method)
     captions = read_captions(args.captions.parent, args.captions) if args.captions else None
@@ -32,9 +32,9 @@ def build(args: argparse.Namespace) -> int:
 
 
 def tally(args: argparse.Namespace) -> int:
-    from lcad.user_votes import markdown, write_csv
-    from lcad.user_votes import tally as tally_votes
-    from ldm.images import write_bytes
+    from lcad.evaluation.user_votes import markdown, write_csv
+    from lcad.evaluation.user_votes import tally as tally_votes
+    from lcad.io.images import write_bytes
 
     rows, warnings = tally_votes(args.key, args.votes)
     for warning in warnings:

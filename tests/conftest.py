@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.builder import build_pipeline
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
 from lcad.pipeline import LCADPipeline
+from lcad.training.start import build_pipeline
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.models import squeezenet1_1
 
-from lcad.data.activation_maps import ASKED, UNASKED, Labeller, Word, read_words
-from lcad.data.color_captions import read_classes, read_label_map
+from lcad.data.build.cam_labels import ASKED, UNASKED, Labeller, Word, read_words
+from lcad.io.label_maps import read_classes, read_label_map
 from ldm.checkpoint import CheckpointError
 from scripts.label_photos import WORDS, main
 from tests.conftest import random_photo

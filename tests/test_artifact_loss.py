@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lcad.artifact_loss import ARTIFACT_MAPS, WINDOW, artifact_loss, ldl_artifact_map, paper_artifact_map
+from lcad.training.artifact_loss import ARTIFACT_MAPS, WINDOW, artifact_loss, ldl_artifact_map, paper_artifact_map
 
 
 def test_equation_3_literally():

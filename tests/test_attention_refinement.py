@@ -6,16 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lcad.attention_refinement import (
-    InstanceMasks,
-    LogitTargets,
-    Refinement,
-    during,
-    pixel_loss,
-    refined,
-    token_loss,
-)
-from lcad.phrases import Phrase
+from lcad.instance_sampling import LogitTargets, Refinement, during, pixel_loss, refined, token_loss
+from lcad.masks.types import InstanceMasks
+from lcad.text.phrases import Phrase
 from ldm.attention import attention_logits
 
 PHRASES = [Phrase("the red cup", (0, 11), (1, 4)), Phrase("the blue cup", (13, 25), (5, 8))]

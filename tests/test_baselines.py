@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from lcad.baselines import build_baseline, grey, mean_chroma
 from lcad.color import rgb_to_lab
+from lcad.evaluation.baselines import build_baseline, grey, mean_chroma
 from lcad.pipeline import LCADPipeline
 
 PHOTO = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3

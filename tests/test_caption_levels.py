@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from lcad.caption_levels import caption_at_level, level_of
-from lcad.color_names import COLOR_PATTERN
+from lcad.text.color_names import COLOR_PATTERN
+from lcad.text.levels import caption_at_level, level_of
 
 
 def colors(caption: str) -> int:

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets
-from lcad.caption_reading import not_understood
-from lcad.color_pairs import asked_color, pairs
+from lcad.instance_sampling import LogitTargets
 from lcad.masks.files import save_masks
-from lcad.masks.finding import finder_of_files
-from lcad.phrases import comma_phrases, find_phrases
+from lcad.masks.from_text import finder_of_files
+from lcad.masks.types import InstanceMasks
+from lcad.text.color_object_pairs import asked_color, pairs
+from lcad.text.phrases import comma_phrases, find_phrases
+from lcad.text.reading import not_understood
 from ldm.text_encoder import tokenize
 
 ROOT = Path(__file__).resolve().parents[1]

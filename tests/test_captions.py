@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from lcad.captions import SCARCE_CAPTION, CaptionError, CaptionSampler, mirror_words, read_captions
+from lcad.text.captions import SCARCE_CAPTION, CaptionError, CaptionSampler, mirror_words, read_captions
 
 EXPECTED = {"a.png": ["a red cup", "a cup"], "b.png": ["two  dogs".replace("  ", " ")]}
 

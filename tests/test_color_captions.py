@@ -13,11 +13,11 @@ from lcad.data.color_captions import (
     label_map_captions,
     label_phrases,
     label_sentences,
-    read_classes,
     subject_color_captions,
 )
+from lcad.data.datasets import open_photos
 from lcad.data.object_colors import clear_color, object_color
-from lcad.data.sources import open_photos
+from lcad.io.label_maps import read_classes
 
 BLUE, GREEN, GREY = (40, 90, 220), (40, 140, 50), (128, 128, 128)
 

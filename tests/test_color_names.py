@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lcad.color import rgb_to_lab
-from lcad.color_names import COLOR_WORDS, example_color, name_color, name_colors
+from lcad.text.color_names import COLOR_WORDS, example_color, name_color, name_colors
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from lcad.artifact_loss import ARTIFACT_MAPS
 from lcad.color import HINT_SCALES
 from lcad.config import (
     ALLOWED,
@@ -23,8 +22,9 @@ from lcad.config import (
     UNetConfig,
     load_config,
 )
-from lcad.extended_conv import SITES
-from lcad.perceptual import BACKBONES
+from lcad.models.channel_extended_unet import SITES
+from lcad.models.perceptual import BACKBONES
+from lcad.training.artifact_loss import ARTIFACT_MAPS
 from ldm.devices import DTYPES
 from ldm.schedulers import PREDICTIONS
 

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from lcad.conversion import convert
-from lcad.guided_decoder import guided_decode
+from lcad.models.guided_decoder import guided_decode
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import build_autoencoder
 from ldm.checkpoint import CheckpointError

@@ -14,13 +14,13 @@ from PIL import Image
 
 from lcad.config import DataConfig, LabelsConfig, LatentConfig, TrainerConfig
 from lcad.data.cache import open_cache
-from lcad.data.instances import instances_of_label_maps
-from lcad.data.module import PhotoModule, ResumableSampler
+from lcad.data.datamodule import PhotoModule, ResumableSampler
+from lcad.data.datasets import open_photos
 from lcad.data.photos import collate, take_instances
-from lcad.data.sources import open_photos
-from lcad.latent_stage import LatentStage
+from lcad.data.training_masks import instances_of_label_maps
+from lcad.io.images import ImageError
 from lcad.pipeline import LCADPipeline
-from ldm.images import ImageError
+from lcad.training.latent_stage import LatentStage
 from tests.conftest import random_photo
 
 

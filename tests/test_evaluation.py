@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.evaluation import Sample, score, summarize
-from lcad.masks.finding import FoundMasks
-from lcad.metrics import MEASURES
-from lcad.runs import cropped
-from lcad.tables import PAPER, make_table, to_latex, to_markdown
+from lcad.evaluation.metrics import MEASURES
+from lcad.evaluation.runs import cropped
+from lcad.evaluation.scoring import Sample, score, summarize
+from lcad.evaluation.tables import PAPER, make_table, to_latex, to_markdown
+from lcad.masks.from_text import FoundMasks
+from lcad.masks.types import InstanceMasks
 from scripts import evaluate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from lcad import runs
-from lcad.contact_sheet import fit_text
+from lcad.evaluation import runs
 from lcad.inference import batch_runner, finish, reading
 from lcad.inference.plan import result_names
+from lcad.inference.run_records import RunRecord, read_record
 from lcad.inference.summary import Summary, is_own_sheet
+from lcad.io.contact_sheet import fit_text
+from lcad.io.images import read_image
 from lcad.pipeline import LCADPipeline
-from lcad.run_records import RunRecord, read_record
-from ldm.images import read_image
 from scripts import sample
 from tests.conftest import random_photo
 
@@ -101,7 +101,7 @@ def test_files_of_the_user_in_the_output_folder_are_kept(run, photos):
 
 
 def test_two_runs_into_one_folder(run, photos):
-    code = "import sys, pathlib; from lcad.run_records import RunRecord, this_process\n"
+    code = "import sys, pathlib; from lcad.inference.run_records import RunRecord, this_process\n"
     code += "record = RunRecord(pathlib.Path(sys.argv[1])); record.write({'command': []} | this_process())\n"
     code += "print('ready', flush=True); input()"
     other = subprocess.Popen(
@@ -166,7 +166,7 @@ def test_a_hub_id_is_known_by_what_was_downloaded(run, tiny_checkpoint, photos, 
 
 
 def test_a_baseline_is_kept_only_if_it_was_made_the_same(photos, tmp_path):
-    from lcad.baselines import grey, mean_chroma
+    from lcad.evaluation.baselines import grey, mean_chroma
 
     samples = [runs.Sample(photos / "p0.png", "a cup")]
     runs.make_baseline(grey, samples, tmp_path / "base", 32)

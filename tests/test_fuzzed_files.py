@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lcad.captions import CaptionError, read_captions
+from lcad.inference.run_records import read_record
+from lcad.io.images import ImageError, read_image
+from lcad.io.photos import read_photo
 from lcad.masks.coco import read_instances
 from lcad.masks.files import MaskError, read_masks, read_spans
-from lcad.photo_files import read_photo
-from lcad.run_records import read_record
-from ldm.images import ImageError, read_image
+from lcad.text.captions import CaptionError, read_captions
 from tests.test_photo_files import CASES
 
 MUTATIONS = 200  # of each of the 28 files: 5,600 cases

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lcad.grounding import FILE, PARTS
 from lcad.masks.attention import phrase_attention
-from lcad.phrases import find_phrases
+from lcad.models.localizer import FILE, PARTS
 from lcad.pipeline import LCADPipeline
+from lcad.text.phrases import find_phrases
 from ldm.checkpoint import CheckpointError
 from tests.conftest import random_photo
 

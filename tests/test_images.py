@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from ldm.images import IMAGE_SUFFIXES, ImageError, list_images, read_image, to_image, to_tensor, write_bytes
+from lcad.io.images import IMAGE_SUFFIXES, ImageError, list_images, read_image, to_image, to_tensor, write_bytes
 from tests.conftest import random_photo
 from tests.profiles import RGB_PROFILES
 
@@ -51,7 +51,7 @@ def test_missing_and_too_large(tmp_path, monkeypatch):
     with pytest.raises(ImageError, match="no such image"):
         read_image(tmp_path / "x.png")
     random_photo(0).save(tmp_path / "x.png")
-    monkeypatch.setattr("ldm.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("lcad.io.images.MAX_PIXELS", 100)
     with pytest.raises(ImageError, match="at most 100"):
         read_image(tmp_path / "x.png")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm.images import read_image
+from lcad.io.images import read_image
 from tests.conftest import random_photo
 
 PHOTOS, KILLS = 40, 20

@@ -6,14 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lcad.attention_refinement import InstanceMasks, LogitTargets
-from lcad.builder import build_pipeline
-from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
-from lcad.latent_stage import LatentStage, _of_nouns, draw_timesteps
-from lcad.optimization import step_generator
-from lcad.phrases import comma_phrases, find_phrases
+from lcad.instance_sampling import LogitTargets
+from lcad.masks.types import InstanceMasks
+from lcad.text.captions import SCARCE_CAPTION
+from lcad.text.phrases import comma_phrases, find_phrases
+from lcad.training.latent_stage import LatentStage, _of_nouns, draw_timesteps
+from lcad.training.optimization import step_generator
+from lcad.training.start import build_pipeline
 from ldm.schedulers import scheduler_name
 from tests.conftest import tiny_config
 

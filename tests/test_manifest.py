@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from lcad.data.manifest import MANIFEST, ManifestRow, file_sha256, read_manifest, verify, write_manifest
+from lcad.data.build.manifest import MANIFEST, ManifestRow, file_sha256, read_manifest, verify, write_manifest
 
 ROW = ManifestRow("images/a.png", sha256(b"a").hexdigest(), 'a "red" cup, a hat', "complete")
 

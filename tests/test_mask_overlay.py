@@ -4,11 +4,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.masks.finding import FoundMasks, _reason
+from lcad.masks.from_text import FoundMasks, _reason
 from lcad.masks.matching import Match
 from lcad.masks.overlay import TEXT, mask_row, outlined
-from lcad.phrases import Phrase
+from lcad.masks.types import InstanceMasks
+from lcad.text.phrases import Phrase
 from tests.conftest import random_photo
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.mask_scores import iou, score_masks
-from lcad.masks.finding import FoundMasks
+from lcad.evaluation.mask_scores import iou, score_masks
+from lcad.masks.from_text import FoundMasks
 from lcad.masks.labelled import coco_labels, same_object
-from lcad.phrases import find_phrases
+from lcad.masks.types import InstanceMasks
+from lcad.text.phrases import find_phrases
 from scripts import measure_masks
 
 LEFT_HALF = [[0, 0, 24, 0, 24, 40, 0, 40]]

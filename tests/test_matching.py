@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lcad.masks.candidates import Regions
 from lcad.masks.matching import UNITED, assign, outline, score_regions, unite
-from lcad.phrases import Phrase
+from lcad.masks.types import Regions
+from lcad.text.phrases import Phrase
 
 SIDE = 16
 

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lcad.color import lab_to_rgb
-from lcad.metrics import (
-    MEASURES,
-    Scored,
-    absolute_colorfulness,
-    build_fid,
-    build_measures,
-    clip_measure,
-    colorfulness,
-    mean_color,
-    psnr,
-)
+from lcad.color import absolute_colorfulness, colorfulness, lab_to_rgb, mean_color
+from lcad.evaluation.metrics import MEASURES, Scored, build_fid, build_measures, clip_measure
+from lcad.models.perceptual import psnr
 
 
 def flat(color, size=16) -> np.ndarray:
@@ -96,7 +87,7 @@ def test_lpips_is_of_images_from_minus_one_to_one(monkeypatch):
             seen.append((real, fake))
             return torch.tensor([[[[0.25]]]])
 
-    monkeypatch.setattr("lcad.perceptual.build_lpips", lambda *given: asked.append(given) or Metric())
+    monkeypatch.setattr("lcad.models.perceptual.build_lpips", lambda *given: asked.append(given) or Metric())
     measures = build_measures(["alex=weights=1.pth", "vgg"], [], torch.device("cpu"))
     assert asked == [("alex", "weights=1.pth"), ("vgg", None)]
     assert [measure.name for measure in measures] == [*MEASURES, "lpips_alex", "lpips_vgg"]
@@ -136,7 +127,7 @@ def test_missing_weights_say_so(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such file of Inception weights"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     (tmp_path / "inception.pth").touch()
-    monkeypatch.setattr("lcad.metrics.find_spec", lambda name: None)
+    monkeypatch.setattr("lcad.evaluation.metrics.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install torch-fidelity"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     with pytest.raises(ValueError, match="CLIP score: ViT-none"):

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 
-from lcad.builder import build_pipeline
-from lcad.extended_conv import ExtendedConv2d, ExtendedUNet
-from lcad.guided_decoder import guided_decode
-from lcad.luminance_encoder import LuminanceEncoder
+from lcad.models.channel_extended_unet import ExtendedConv2d, ExtendedUNet
+from lcad.models.guided_decoder import guided_decode
+from lcad.models.luminance_encoder import LuminanceEncoder
+from lcad.training.start import build_pipeline
 from tests.conftest import tiny_config
 
 

@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from torch import nn
 
-from lcad.optimization import build_optimizer, only_trained_weights, step_generator, time_share
-from lcad.training import Rate
+from lcad.training.optimization import build_optimizer, only_trained_weights, step_generator, time_share
+from lcad.training.trainer import Rate
 
 
 class ClockedTimer(Timer):
@@ -119,7 +119,7 @@ def test_checkpoints_leave_out_frozen_weights_alone():
 
 def test_images_a_second_are_those_between_two_logged_steps(monkeypatch):
     logged, clock = {}, iter([10.0, 12.0])
-    monkeypatch.setattr("lcad.training.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lcad.training.trainer.time.monotonic", lambda: next(clock))
     stage = SimpleNamespace(log=logged.__setitem__)
     rate = Rate(batch_size=8)
     for step in range(1, 11):

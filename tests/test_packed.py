@@ -13,14 +13,14 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file, save
 
-from lcad.captions import SCARCE_CAPTION, mirror_words
 from lcad.config import AnyStageConfig, load_config
+from lcad.data.build.packing import unite_masks
+from lcad.data.build.scenes import write_scenes
+from lcad.data.datasets import open_photos
 from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, PackError, dense_phrases, dense_tokens, open_packed
-from lcad.data.packing import unite_masks
 from lcad.data.photos import choose_crop
-from lcad.data.scenes import write_scenes
-from lcad.data.sources import open_photos
-from ldm.images import read_image, to_tensor
+from lcad.io.images import read_image, to_tensor
+from lcad.text.captions import SCARCE_CAPTION, mirror_words
 from ldm.text_encoder import tokenize
 from scripts import pack_data
 

@@ -8,15 +8,16 @@ import json
 import pytest
 import torch
 
-from lcad.artifact_loss import artifact_loss, ldl_artifact_map
-from lcad.attention_refinement import InstanceMasks, LogitTargets, Refinement, refined
 from lcad.config import LatentConfig, PixelConfig, TrainerConfig
 from lcad.conversion import convert
-from lcad.guided_decoder import guided_decode
-from lcad.latent_stage import LatentStage
-from lcad.phrases import comma_phrases
+from lcad.instance_sampling import LogitTargets, Refinement, refined
+from lcad.masks.types import InstanceMasks
+from lcad.models.guided_decoder import guided_decode
 from lcad.pipeline import LCADPipeline
-from lcad.pixel_stage import PixelStage
+from lcad.text.phrases import comma_phrases
+from lcad.training.artifact_loss import artifact_loss, ldl_artifact_map
+from lcad.training.latent_stage import LatentStage
+from lcad.training.pixel_stage import PixelStage
 from ldm.attention import attention_logits
 from ldm.autoencoder import posterior
 from ldm.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss

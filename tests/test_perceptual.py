@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lcad.perceptual import build_lpips
-from ldm.images import read_image, to_tensor
+from lcad.io.images import read_image, to_tensor
+from lcad.models.perceptual import build_lpips
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights"
 

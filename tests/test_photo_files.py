@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from lcad.color import rgb_to_luminance
-from lcad.metadata import png_chunk
-from lcad.photo_files import Photo, notes_on_writing, read_photo, write_photo
+from lcad.io.images import IMAGE_SUFFIXES, ImageError, read_size
+from lcad.io.metadata import png_chunk
+from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
 from lcad.upsampling import recolored_strips
-from ldm.images import IMAGE_SUFFIXES, ImageError, read_size
 from tests.conftest import random_photo
 from tests.profiles import GRAY_PROFILES, NARROW, RGB_PROFILES, SRGB, error_in_steps, shown_luminance
 
@@ -321,7 +321,7 @@ IPTC_BYTES = b"\x1c\x02\x78\x00\x0bthe archive"
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("target", [".png", ".tif", ".jpg", ".webp"])
 def test_metadata_is_kept_byte_for_byte_but_for_orientation(target, order, tmp_path):
-    from lcad.metadata import jpeg_iptc
+    from lcad.io.metadata import jpeg_iptc
 
     source, result, again = tmp_path / "a.jpg", tmp_path / f"b{target}", tmp_path / "c.jpg"
     options = {

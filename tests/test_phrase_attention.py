@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from lcad.masks.attention import phrase_attention
-from lcad.phrases import find_phrases
+from lcad.text.phrases import find_phrases
 from tests.conftest import random_photo
 
 CAPTION = "the red cup, the blue dish"

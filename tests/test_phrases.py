@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from lcad.color_pairs import pairs
-from lcad.color_words import basic_color
-from lcad.phrases import comma_phrases, find_phrases
+from lcad.text.color_expressions import basic_color
+from lcad.text.color_object_pairs import pairs
+from lcad.text.phrases import comma_phrases, find_phrases
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = ROOT / "tests" / "golden" / "phrases.json"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lcad.data.pieces import join_pieces, parse_size, split_file
+from lcad.data.build.pieces import join_pieces, parse_size, split_file
 from scripts import join_pieces as script
 
 

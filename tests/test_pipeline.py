@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from lcad import pipeline as pipeline_module
-from lcad.attention_refinement import LogitTargets
-from lcad.captions import SCARCE_CAPTION
 from lcad.color import rgb_to_lab
+from lcad.instance_sampling import LogitTargets
+from lcad.io.images import to_tensor
 from lcad.pipeline import LCADPipeline
+from lcad.text.captions import SCARCE_CAPTION
 from ldm.checkpoint import CheckpointError
-from ldm.images import to_tensor
 from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lcad.artifact_loss import artifact_loss
-from lcad.builder import build_pipeline
-from lcad.color import merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
+from lcad.color import colorfulness, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
 from lcad.config import PixelConfig, TrainerConfig
-from lcad.guided_decoder import guided_decode
-from lcad.metrics import colorfulness, psnr
-from lcad.optimization import step_generator
+from lcad.models.guided_decoder import guided_decode
+from lcad.models.perceptual import psnr
 from lcad.pipeline import LCADPipeline
-from lcad.pixel_stage import PixelStage
+from lcad.training.artifact_loss import artifact_loss
+from lcad.training.optimization import step_generator
+from lcad.training.pixel_stage import PixelStage
+from lcad.training.start import build_pipeline
 from tests.conftest import randomize_additions, tiny_config
 
 REAL = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # in [0, 1]
@@ -190,7 +190,8 @@ def test_a_checkpointed_luminance_encoder_has_the_same_gradients():
 
 def test_lpips_is_the_one_that_is_asked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr("lcad.pixel_stage.build_lpips", lambda *given: asked.append(given) or SquaredDistance())
+    build = lambda *given: asked.append(given) or SquaredDistance()  # noqa: E731
+    monkeypatch.setattr("lcad.training.pixel_stage.build_lpips", build)
     build_stage(perceptual=0.5, perceptual_net="squeeze", perceptual_backbone="file.pth")
     assert asked == [("squeeze", "file.pth")]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lcad.captions import read_captions
-from lcad.data import archives
-from lcad.data.manifest import read_manifest, verify
-from ldm.images import read_image
+from lcad.data.build import archives
+from lcad.data.build.manifest import read_manifest, verify
+from lcad.io.images import read_image
+from lcad.text.captions import read_captions
 from scripts import prepare_data
 from tests.conftest import random_photo
 

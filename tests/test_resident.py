@@ -10,17 +10,18 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from lcad.attention_refinement import InstanceMasks, LabelTargets, LogitTargets
-from lcad.builder import build_pipeline
 from lcad.config import DataConfig, LatentConfig, PixelConfig, TrainerConfig
+from lcad.data.build.packing import pack
+from lcad.data.datasets import open_photos
 from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, dense_tokens, open_packed
-from lcad.data.packing import pack
 from lcad.data.resident import ResidentPhotos
-from lcad.data.sources import open_photos
-from lcad.latent_stage import LatentStage, _grey
-from lcad.phrases import Phrase
-from lcad.pixel_stage import PixelStage
-from lcad.teacher import AlignmentHead, Teacher
+from lcad.instance_sampling import LabelTargets, LogitTargets
+from lcad.masks.types import InstanceMasks
+from lcad.text.phrases import Phrase
+from lcad.training.latent_stage import LatentStage, _grey
+from lcad.training.pixel_stage import PixelStage
+from lcad.training.start import build_pipeline
+from lcad.training.teacher import AlignmentHead, Teacher
 from ldm.checkpoint import CheckpointError
 from ldm.text_encoder import build_tokenizer
 from tests.conftest import random_photo, tiny_config

@@ -5,15 +5,14 @@ import json
 import numpy as np
 import torch
 
-from lcad.captions import read_captions
-from lcad.color import rgb_to_lab
-from lcad.color_names import COLOR_WORDS, name_color
+from lcad.color import mean_color, rgb_to_lab
 from lcad.config import DataConfig
-from lcad.data.scenes import SceneObject, _paint, caption_scene, render_scene, write_scenes
-from lcad.data.silhouettes import KINDS
-from lcad.data.sources import open_photos
+from lcad.data.build.scenes import SceneObject, _paint, caption_scene, render_scene, write_scenes
+from lcad.data.build.silhouettes import KINDS
+from lcad.data.datasets import open_photos
 from lcad.masks.files import read_masks
-from lcad.metrics import mean_color
+from lcad.text.captions import read_captions
+from lcad.text.color_names import COLOR_WORDS, name_color
 from scripts import render_scenes
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lcad.color import rgb_to_lab
-from ldm.images import read_image, to_tensor
+from lcad.io.images import read_image, to_tensor
 from scripts import sample
 from tests.conftest import random_photo
 
@@ -222,7 +222,7 @@ def test_folders_below_are_mirrored(run, photo_folder, tmp_path):
 def test_16_bit_photos_stay_so(run, tmp_path):
     import tifffile
 
-    from lcad.photo_files import read_photo
+    from lcad.io.photos import read_photo
 
     values = np.linspace(0, 65535, 40 * 48).reshape(40, 48).astype(np.uint16)
     tifffile.imwrite(tmp_path / "scan.tif", values, photometric="minisblack")

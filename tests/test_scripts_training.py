@@ -138,7 +138,7 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind, m
 
     With a worker process, a validation at the step it is killed after, and a moving average over steps 1, 3 and 5.
     """
-    monkeypatch.setattr("lcad.training.EMA_EVERY", 2)
+    monkeypatch.setattr("lcad.training.trainer.EMA_EVERY", 2)
     script, section = {
         "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
         "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
@@ -160,7 +160,7 @@ AUTOENCODER = {"train": "autoencoder", "adversarial": 0, "perceptual": 0, "artif
 
 def test_the_average_and_the_decay_of_a_run(tmp_path, photo_folder, monkeypatch):
     """Every second step's weights are averaged, each worth two; the rate decays from step to step."""
-    monkeypatch.setattr("lcad.training.EMA_EVERY", 2)
+    monkeypatch.setattr("lcad.training.trainer.EMA_EVERY", 2)
     config = write_config(
         tmp_path, "x", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER | {"final_learning_rate": 1e-3}
     )

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 from PIL import Image, ImageOps
 
-from lcad.contact_sheet import MARGIN, contact_sheet
-from lcad.showcase import has_colors, swap_rows
+from lcad.evaluation.showcase import has_colors, swap_rows
+from lcad.io.contact_sheet import MARGIN, contact_sheet
 from scripts import contact_sheets
 from tests.conftest import random_photo
 
@@ -24,7 +24,8 @@ def test_a_sheet_of_old_photographs(tiny_checkpoint, photo_folder, tmp_path, mon
         with Image.open(path) as image:
             image.convert("L").save(path)
     rows = []
-    monkeypatch.setattr("lcad.contact_sheet.contact_sheet", lambda made, tile: rows.extend(made) or contact_sheet(made))
+    seen = lambda made, tile: rows.extend(made) or contact_sheet(made)  # noqa: E731
+    monkeypatch.setattr("lcad.io.contact_sheet.contact_sheet", seen)
     args = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--output", str(tmp_path), "--steps", "1"]
     assert contact_sheets.main([*args, "--sheet", "old"]) == 0
     assert [path.name for path in tmp_path.glob("*.jpg")] == ["old.jpg"]

@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lcad.command_line import stage_of
+from lcad.cli.common import stage_of
 from lcad.config import LatentStageConfig, load_config
-from lcad.data.packing import pack
-from lcad.data.pieces import join_pieces
-from lcad.data.scenes import write_scenes
-from lcad.grounding import FILE
+from lcad.data.build.packing import pack
+from lcad.data.build.pieces import join_pieces
+from lcad.data.build.scenes import write_scenes
+from lcad.models.localizer import FILE
 from lcad.pipeline import LCADPipeline
-from lcad.speedrun import choose_steps, run_steps, write_pieces
-from lcad.training import train
+from lcad.training.speedrun import choose_steps, run_steps, write_pieces
+from lcad.training.trainer import train
 from ldm.text_encoder import build_tokenizer
 from scripts import train_mini
 

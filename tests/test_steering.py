@@ -9,13 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.color import lab_to_rgb
-from lcad.color_names import example_color
-from lcad.data.scenes import write_scenes
+from lcad.color import lab_to_rgb, mean_color
+from lcad.data.build.scenes import write_scenes
+from lcad.evaluation.color_control import SWAPPED, finder_of_objects, main_objects, obeys, steer_photos, steer_scenes
 from lcad.masks.coco import segmentation_mask
 from lcad.masks.files import MaskError
-from lcad.metrics import mean_color
-from lcad.steering import SWAPPED, finder_of_objects, main_objects, obeys, steer_photos, steer_scenes
+from lcad.text.color_names import example_color
 from ldm.text_encoder import build_tokenizer
 from scripts import steer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lcad.config import DataConfig
-from lcad.data.sources import open_photos
+from lcad.data.datasets import open_photos
 from lcad.data.synonyms import names_any, read_synonyms, with_synonyms
 
 TABLE = {"car": "automobile", "red": "crimson", "orange": "amber", "woman": "lady", "women": "ladies", "sofa": "couch"}

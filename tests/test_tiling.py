@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.phrases import comma_phrases
+from lcad.io.images import to_tensor
+from lcad.masks.types import InstanceMasks
+from lcad.text.phrases import comma_phrases
 from lcad.tiling import tiled, tiles
-from ldm.images import to_tensor
 from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lcad.builder import build_pipeline
 from lcad.config import LatentConfig, TextConfig, TrainerConfig
-from lcad.latent_stage import LatentStage
+from lcad.training.latent_stage import LatentStage
+from lcad.training.start import build_pipeline
 from ldm.checkpoint import CheckpointError
 from ldm.text_encoder import VOCABULARY_SIZE, build_text_encoder, start_token_embeddings
 

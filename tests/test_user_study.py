@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lcad.user_study import GROUND_TRUTH, read_key
+from lcad.evaluation.user_study import GROUND_TRUTH, read_key
 from scripts import user_study
 from tests.conftest import random_photo
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from lcad.captions import SCARCE_CAPTION, mirror_words
 from lcad.data.photos import PhotoDataset
-from ldm.images import ImageError, to_tensor
+from lcad.io.images import ImageError, to_tensor
+from lcad.text.captions import SCARCE_CAPTION, mirror_words
 from ldm.text_encoder import encode_captions
 
 BATCH = 16

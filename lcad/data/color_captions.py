@@ -5,17 +5,16 @@ This is how a small model learns what colour words mean. Arrays: rgb (H, W, 3) u
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from lcad.color import rgb_to_lab
-from lcad.color_names import COLOR_PATTERN, COLOR_WORDS, name_colors
 from lcad.data.object_colors import clear_words, object_color
 from lcad.data.synonyms import names_any
-from ldm.images import read_image, to_tensor
+from lcad.io.images import to_tensor
+from lcad.text.color_names import COLOR_PATTERN, COLOR_WORDS, name_colors
 
 GRID = 24  # a photo is looked at as GRID x GRID cells
 SHARE = 0.12  # of a photo's cells that a colour must have to be named
@@ -123,49 +122,6 @@ def _by_turns(phrases: list[list[str]]) -> list[list[str]]:
     """Each region's first phrase, then each one's second, ..., until all have been taken; the shorter begin anew."""
     turns = max(map(len, phrases), default=0)
     return [[names[turn % len(names)] for names in phrases] for turn in range(turns)]
-
-
-def read_classes(path: Path) -> dict[int, list[str]]:
-    """Class names from lines of "<id> <name>, <other names>"; # begins a comment.
-
-    Raises:
-        ValueError: missing or malformed.
-    """
-    try:
-        return {int(number): names for number, names in read_names(path)}
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: not a list of classes ({error}); expected lines of '<id> <name>'") from error
-
-
-def read_names(path: Path) -> list[tuple[str, list[str]]]:
-    """Lines of "<key> <name>, <other names>", which semicolons may part too -> (key, names); # begins a comment.
-
-    Raises:
-        OSError, ValueError: missing or malformed, or a key without a name.
-    """
-    rows = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        if line.strip() and not line.startswith("#"):
-            key, listed = line.split(None, 1)
-            names = [name.strip() for name in re.split("[;,]", listed) if name.strip()]
-            if not names:
-                raise ValueError(f"{key} has no name")
-            rows.append((key, names))
-    return rows
-
-
-def read_label_map(path: Path) -> np.ndarray:
-    """Class ids (H, W) from a single-channel PNG.
-
-    Raises:
-        ImageError: unreadable. ValueError: not of one channel.
-    """
-    read_image(path)  # for its checks
-    with Image.open(path) as image:
-        labels = np.asarray(image)
-    if labels.ndim != 2:
-        raise ValueError(f"{path}: a label map has one channel of class ids, this one is of mode {image.mode}")
-    return labels
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:

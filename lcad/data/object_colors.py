@@ -7,7 +7,7 @@ nearly grey. Arrays: lab (H, W, 3) or (N, 3), see `lcad.color`; masks (H, W) boo
 import numpy as np
 from PIL import Image, ImageFilter
 
-from lcad.color_names import NEUTRAL_CHROMA, name_colors
+from lcad.text.color_names import NEUTRAL_CHROMA, name_colors
 
 INSIDE = 0.01  # of a photo's pixels that an object must have without its rim
 SHARE = 0.25  # of an object's visible pixels that a colour must have to be named

@@ -1,4 +1,4 @@
-"""Photos, captions and masks of training as a few files that can be sent: what `lcad.data.packing` writes is read here.
+"""Photos, captions and masks of training as a few files that can be sent, which `lcad.data.build.packing` writes.
 
 A pack is an index, `packed.json`, and shards: safetensors files of arrays, each cut into as many shards as it takes.
 Lists whose entries differ in length are ragged: the values of all entries, and where each one starts. Shards and index
@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from torch import Tensor
 
-from lcad.captions import SCARCE_CAPTION
+from lcad.data.build.pieces import parse_record, some
 from lcad.data.photos import Crop, choose_crop
-from lcad.data.pieces import parse_record, some
-from ldm.images import decode_image
+from lcad.io.images import decode_image
+from lcad.text.captions import SCARCE_CAPTION
 from ldm.text_encoder import MAX_TOKENS, VOCABULARY_SIZE
 
 INDEX = "packed.json"

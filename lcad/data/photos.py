@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.captions import CaptionSampler, mirror_words
-from lcad.data.instances import InstanceFinder
-from ldm.images import ImageError, read_image, to_image, to_tensor
+from lcad.data.training_masks import InstanceFinder
+from lcad.io.images import ImageError, read_image, to_image, to_tensor
+from lcad.masks.types import InstanceMasks
+from lcad.text.captions import CaptionSampler, mirror_words
 
 
 class PhotoDataset(Dataset):

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lcad.config import DataConfig
-from lcad.data.module import PhotoModule
+from lcad.data.datamodule import PhotoModule
 from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, Packed, PackError, dense_phrases, dense_tokens
 from lcad.data.photos import choose_crop
-from ldm.images import ImageError
+from lcad.io.images import ImageError
 
 CHUNK = 256  # photos that are read and encoded at once
 STORED = {torch.float32: torch.float16, torch.bfloat16: torch.float16}

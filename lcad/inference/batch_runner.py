@@ -12,21 +12,20 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.contact_sheet import contact_sheet
 from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, finish, write
 from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, OutputFolder, read_result_record
 from lcad.inference.plan import Job, Settings, plan_batches
 from lcad.inference.reading import read_ahead
 from lcad.inference.records import DECISIVE, Recorder, file_hash, same_result
 from lcad.inference.summary import Summary, one_line
-from lcad.masks.candidates import enlarge, shrink
+from lcad.io.contact_sheet import contact_sheet
+from lcad.io.images import ImageError, read_image, read_size, write_image
+from lcad.io.photos import Photo, notes_on_writing
 from lcad.masks.files import MaskError, save_masks, save_spans
-from lcad.masks.finding import FoundMasks, MaskFinder
+from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
-from lcad.photo_files import Photo, notes_on_writing
+from lcad.masks.types import InstanceMasks, enlarge, shrink
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
-from ldm.images import ImageError, read_image, read_size, write_image
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class FolderRun:
 
     Args:
         report: is told of notes, a line each.
-        log: is told of each photo, see `lcad.run_records`.
+        log: is told of each photo, see `lcad.inference.run_records`.
     """
 
     def __init__(

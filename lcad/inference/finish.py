@@ -6,17 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lcad.adherence import adherent_share, instance_report
-from lcad.attention_refinement import InstanceMasks
+from lcad.inference.adherence import adherent_share, instance_report
 from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.inference.records import to_json
-from lcad.masks.candidates import shrink
-from lcad.masks.finding import FoundMasks
-from lcad.photo_files import Photo, write_photo
-from lcad.run_records import pixel_hash
+from lcad.inference.run_records import pixel_hash
+from lcad.io.images import write_bytes
+from lcad.io.photos import Photo, write_photo
+from lcad.masks.from_text import FoundMasks
+from lcad.masks.types import InstanceMasks, shrink
 from lcad.upsampling import recolored_strips, resize
-from ldm.images import write_bytes
 
 SHOWN_SIDE = 512  # pixels, long side of the copies of photo and result that are kept to show and to judge
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, own_results, read_result_record
+from lcad.inference.run_records import RUN_RECORD, is_record
 from lcad.inference.summary import is_own_sheet
-from lcad.run_records import RUN_RECORD, is_record
-from ldm.images import IMAGE_SUFFIXES
+from lcad.io.images import IMAGE_SUFFIXES
 
 RAW = ".3fr .arw .cr2 .cr3 .crw .dng .erf .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .sr2 .srw .x3f"
 OTHER = ".ai .apng .avif .bmp .eps .exr .gif .hdr .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jxl .pbm .pgm "

@@ -17,7 +17,7 @@ class OutputFolder:
     """Paths of results, and whether they may be written.
 
     Attributes:
-        suffix: of the results, one of `lcad.photo_files.FORMATS`; None: TIFF for TIFF, PNG for all else.
+        suffix: of the results, one of `lcad.io.photos.FORMATS`; None: TIFF for TIFF, PNG for all else.
         samples: results of a photo.
         overwrite: replace results that were made differently.
         inputs: the photos' (device, inode), which no result may be, see `protect`.

@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.attention_refinement import Refinement
-from lcad.caption_levels import caption_at_level
+from lcad.instance_sampling import Refinement
+from lcad.text.levels import caption_at_level
 from ldm.schedulers import scheduler_name
 
 if TYPE_CHECKING:

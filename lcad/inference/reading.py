@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lcad.inference.plan import Batch, Job
 from lcad.inference.records import file_hash
-from lcad.photo_files import Photo, read_photo
-from ldm.images import ImageError
+from lcad.io.images import ImageError
+from lcad.io.photos import Photo, read_photo
 
 
 def read_ahead(readers: Executor, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[tuple[Job, Future]]]]:

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from lcad.captions import SCARCE_CAPTION
 from lcad.inference.plan import Job, Settings
-from lcad.masks.finding import FoundMasks
+from lcad.masks.from_text import FoundMasks
 from lcad.pipeline import LCADPipeline
+from lcad.text.captions import SCARCE_CAPTION
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 DECISIVE = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")  # of a record, for a result

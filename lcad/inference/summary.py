@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from lcad.captions import SCARCE_CAPTION, plain_line
-from lcad.contact_sheet import Row, contact_sheet
 from lcad.inference.plan import CONTACT_SHEET, Job
-from ldm.images import write_bytes
+from lcad.io.contact_sheet import Row, contact_sheet
+from lcad.io.images import write_bytes
+from lcad.text.captions import SCARCE_CAPTION, plain_line
 
 SHEET_ROWS = 40  # photos on the contact sheet: a long run keeps no more pictures than these
 THUMBNAIL = 320  # pixels, of what is kept for the contact sheet

@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import rgb_to_luminance
-from lcad.masks.candidates import shrink
-from lcad.phrases import Phrase
+from lcad.io.images import to_tensor
+from lcad.masks.types import shrink
+from lcad.text.phrases import Phrase
 from ldm.attention import attention_logits, layer_sizes
 from ldm.autoencoder import latent_stride
-from ldm.images import to_tensor
 from ldm.text_encoder import encode_captions
 
 if TYPE_CHECKING:

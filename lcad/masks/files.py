@@ -14,8 +14,8 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 
-from ldm.images import IMAGE_SUFFIXES, ImageError, read_pixels
-from ldm.pixels import to_8_bit
+from lcad.io.images import IMAGE_SUFFIXES, ImageError, read_pixels
+from lcad.io.pixels import to_8_bit
 
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
 LABELS = 31  # the highest value of a mask that is taken for an object's number: as a strength it would do nothing

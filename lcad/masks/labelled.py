@@ -11,15 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lcad.attention_refinement import InstanceMasks
-from lcad.data.color_captions import read_classes, read_label_map
+from lcad.io.label_maps import read_classes, read_label_map
 from lcad.masks.attention import phrase_attention
-from lcad.masks.candidates import Regions
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import MaskError
-from lcad.masks.finding import FoundMasks, MaskFinder
+from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.matching import best_pairs, score_regions
-from lcad.phrases import Phrase, find_phrases
+from lcad.masks.types import InstanceMasks, Regions
+from lcad.text.phrases import Phrase, find_phrases
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from lcad.masks.candidates import Regions
-from lcad.phrases import Phrase
+from lcad.masks.types import Regions
+from lcad.text.phrases import Phrase
 
 WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger

@@ -6,8 +6,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
-from lcad.contact_sheet import Row, fit_text
-from lcad.masks.finding import FoundMasks
+from lcad.io.contact_sheet import Row, fit_text
+from lcad.masks.from_text import FoundMasks
 
 SIDE = 512  # pixels, long side of what is drawn
 TEXT = 28  # pixels, height of the labels: a contact sheet shows half of it

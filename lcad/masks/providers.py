@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from lcad.masks.candidates import Provider, ProviderOptions
 from lcad.masks.referring import clipseg_provider, grounding_dino_provider
-from lcad.masks.regions import luminance_regions
 from lcad.masks.sam import sam_provider
+from lcad.masks.superpixels import luminance_regions
+from lcad.masks.types import Provider, ProviderOptions
 
 
 def referring_provider(options: ProviderOptions) -> Provider:

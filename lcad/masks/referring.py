@@ -10,8 +10,8 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torchvision.ops import batched_nms, box_convert
 
-from lcad.masks.candidates import Provider, ProviderOptions, Regions
 from lcad.masks.sam import MODEL_TYPES, Builders, box_masks, load_sam
+from lcad.masks.types import Provider, ProviderOptions, Regions
 from ldm.checkpoint import CheckpointError, listing
 
 CLIPSEG = "CIDAS/clipseg-rd64-refined"

@@ -12,7 +12,7 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from lcad.masks.candidates import Provider, ProviderOptions, Regions, enlarge, shrink
+from lcad.masks.types import Provider, ProviderOptions, Regions, enlarge, shrink
 from ldm.checkpoint import CheckpointError, build_with_weights, load_state_dict
 
 MODEL_TYPES = {name: sam_model_registry[name] for name in ("vit_h", "vit_l", "vit_b")}

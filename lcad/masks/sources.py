@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from transformers import CLIPTokenizer
 
-from lcad.masks.candidates import ProviderOptions
-from lcad.masks.finding import MaskFinder, finder_of_files, finder_of_regions
+from lcad.masks.from_text import MaskFinder, finder_of_files, finder_of_regions
 from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
 from lcad.masks.providers import PROVIDERS, best_provider
+from lcad.masks.types import ProviderOptions
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline

@@ -1,0 +1,1 @@
+"""Data sets made: prepared, packed, rendered and labelled."""

@@ -1,0 +1,1 @@
+"""Files in and out: photographs with their colour profiles and metadata, label maps, contact sheets."""

@@ -1,0 +1,142 @@
+"""Instance masks for a photo and its caption: from files, or from regions that the model's attention picks.
+
+Shapes: P phrases with a mask, H x W the masks' size.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from lcad.masks.attention import phrase_attention
+from lcad.masks.files import read_masks, read_spans, save_masks, save_spans
+from lcad.masks.matching import WEAK, Match, assign, outline, score_regions, unite
+from lcad.masks.types import InstanceMasks, Provider, enlarge, shrink
+from lcad.text.phrases import Phrase, comma_phrases, find_phrases, span_phrases
+from lcad.text.reading import not_understood
+
+if TYPE_CHECKING:
+    from lcad.pipeline import LCADPipeline
+
+LONG_SIDE = 1024  # pixels; regions of larger photos are looked for at this size
+ATTENDED = 0.15  # of a word's strongest attention: where it is weaker, a region is not its object's
+
+
+@dataclass(frozen=True)
+class FoundMasks:
+    """What was found for one photo.
+
+    Attributes:
+        instances: phrases with their masks (P, H, W), for the pipeline; of the photo's shape, and of its size at most.
+        scores: how sure each is; empty for masks from files.
+        phrases: all phrases of the caption, with a mask or without; empty for masks from files.
+        attention: a map (h, w) for each of them.
+        notes: one line for each phrase without a mask, and for what was not understood.
+    """
+
+    instances: InstanceMasks
+    scores: list[float] = field(default_factory=list)
+    phrases: list[Phrase] = field(default_factory=list)
+    attention: list[Tensor] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+MaskFinder = Callable[[Path, Image.Image, str], FoundMasks | None]
+"""(file, the photo in it, caption) -> masks; None if there are none."""
+
+
+def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+    """Masks from files, see `lcad.masks.files`; raises its MaskError."""
+
+    def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+        spans = read_spans(folder, path, caption)
+        phrases = comma_phrases(caption, tokenizer) if spans is None else span_phrases(caption, spans, tokenizer)
+        masks = read_masks(folder, path, (photo.height, photo.width), len(phrases))
+        if masks is None:
+            return None
+        used = [i for i, mask in enumerate(masks) if mask.any() and any(phrases[i].tokens)]
+        lost = [
+            phrase.text for phrase, mask in zip(phrases, masks, strict=True) if mask.any() and not any(phrase.tokens)
+        ]
+        notes = [f"the mask of {text!r} is not used: CLIP does not read that far" for text in lost]
+        return FoundMasks(InstanceMasks([phrases[i] for i in used], masks[used]), notes=notes)
+
+    return find
+
+
+def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+    """What `find` finds, found once and kept in `folder`, also from one run to the next.
+
+    Kept are phrases and masks, in a folder for each photo and caption; those of no object are found again.
+    """
+    read = finder_of_files(folder, tokenizer)
+
+    def kept(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+        key = hashlib.sha256(f"{path.name} {photo.size} {caption}".encode() + photo.tobytes()).hexdigest()[:16]
+        if not (folder / key).is_dir():
+            found = find(path, photo, caption)
+            if found is None or not found.instances.phrases:
+                return found
+            phrases = found.instances.phrases
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                masks = enlarge(found.instances.masks, photo)
+                save_masks(Path(unfinished), key, masks, [phrase.text for phrase in phrases])
+                save_spans(Path(unfinished), key, caption, [phrase.characters for phrase in phrases])
+                with suppress(OSError):  # another process has been faster
+                    (Path(unfinished) / key).rename(folder / key)
+        return read(Path(key), photo, caption)
+
+    return kept
+
+
+def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
+    """Regions of a mask provider, each given to the phrase whose object word attends to it; masks are of their size."""
+
+    def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
+        phrases, unclear = find_phrases(caption, pipeline.tokenizer), not_understood(caption)
+        if not phrases:
+            return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)), notes=unclear)
+        small = shrink(photo, LONG_SIDE)
+        regions = provider(small, [phrase.object for phrase in phrases])
+        attention = phrase_attention(pipeline, small, caption, phrases)
+        regions = outline(attention, unite(attention, regions))
+        matches = assign(score_regions(attention, regions, phrases), regions)
+        used = [i for i, match in enumerate(matches) if match.region is not None]
+        masks = regions.masks[[matches[i].region for i in used]] * _attended(attention[used], regions.masks.shape[-2:])
+        return FoundMasks(
+            InstanceMasks([phrases[i] for i in used], masks),
+            [matches[i].score for i in used],
+            phrases,
+            list(attention),
+            [
+                f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
+                for phrase, match in zip(phrases, matches, strict=True)
+                if match.region is None
+            ]
+            + unclear,
+        )
+
+    return find
+
+
+def _attended(attention: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where each phrase's word attends at all: maps (P, h, w) -> (P, *size) in {0, 1}."""
+    enlarged = F.interpolate(attention[:, None], size, mode="bilinear")[:, 0]
+    return (enlarged > ATTENDED * enlarged.amax((1, 2), keepdim=True)).float()
+
+
+def _reason(match: Match, regions: int) -> str:
+    """Why a phrase has none."""
+    if match.score >= WEAK:
+        return f"what fits it, score {match.score:.2f}, has gone to another phrase"
+    return f"best score {match.score:.2f} of {regions} regions, below {WEAK}"

@@ -1,0 +1,1 @@
+"""The networks of the method, and how a config becomes them."""

@@ -1,0 +1,1 @@
+"""What a caption says: words, colours, the things that have them."""
