@@ -3,17 +3,15 @@
 Shapes: B photos, M heads, P = h * w pixels of a layer, T = 77 tokens.
 """
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from lcad.masks.types import InstanceMasks
-from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, attention_logits, layer_sizes
+from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, LogitTransform, layer_sizes
 from ldm.guidance import Denoiser
 
 NORMALIZATIONS = ("element", "mean")
@@ -50,6 +48,57 @@ class Refinement:
             raise ValueError(f"refinement needs 0 <= start <= end <= 1, got start {self.start} and end {self.end}")
 
 
+TransformedDenoiser = Callable[[Tensor, Tensor, LogitTransform | None], Tensor]
+"""As `Denoiser`, and what is done to the attention logits of the call."""
+
+
+def with_instance_masks(
+    predict: TransformedDenoiser, targets: "LogitTargets", rows: int, refinement: Refinement
+) -> Denoiser:
+    """Algorithm 1: a denoiser whose cross-attention logits S are moved towards the instance masks M of their phrases.
+
+        S  <-  S - lambda * dL_BCE(sigmoid(S), M) / dS
+
+    Args:
+        predict: takes x of `rows` rows (conditional only, used by the first of two passes) or more; rows
+            beyond `rows` (the unconditional half) are never moved.
+    """
+    # the release's attention class is shared, so that it replays self-attention too
+    kinds = (CROSS_ATTENTION, SELF_ATTENTION) if refinement.normalization == "mean" else (CROSS_ATTENTION,)
+
+    def moved(name: str, logits: Tensor) -> Tensor:
+        if name.endswith(SELF_ATTENTION):
+            return logits
+        return logits - refinement.strength * targets.gradient(logits, refinement.normalization)
+
+    def two_pass(x: Tensor, t: Tensor) -> Tensor:
+        """The paper's: one pass collects the logits of all layers, a second replays them moved."""
+        collected: dict[str, Tensor] = {}
+
+        def collect(name: str, logits: Tensor) -> Tensor:
+            collected[name] = logits
+            return logits
+
+        def replay(name: str, _logits: Tensor) -> Tensor:
+            return moved(name, collected.pop(name))
+
+        predict(x[:rows], t, LogitTransform(collect, rows, kinds))
+        return predict(x, t, LogitTransform(replay, rows, kinds))
+
+    # ours: each layer moves its own logits as it goes, which have then seen what earlier layers moved, at half the cost
+    in_one = LogitTransform(moved, rows)
+    return two_pass if refinement.mode == "two_pass" else lambda x, t: predict(x, t, in_one)
+
+
+def in_step_range(timesteps: Iterable[int], inside: Denoiser, outside: Denoiser, start: float, end: float) -> Denoiser:
+    """`inside` for the steps from fraction `start` to `end` of `timesteps`, `outside` for the others."""
+    steps = [int(t) for t in timesteps]
+    chosen = set(steps[round(start * len(steps)) : round(end * len(steps))])
+    if len(chosen) == len(set(steps)):
+        return inside
+    return lambda x, t: (inside if int(t) in chosen else outside)(x, t)
+
+
 class LogitTargets:
     """Where each token's attention should be, for every layer resolution of a UNet.
 
@@ -78,79 +127,19 @@ class LogitTargets:
         N is 1 for `element`, and heads * pixels * tokens of the phrase for `mean`. Tokens of no phrase get 0.
         The gradient is by the logits, as in the release; the paper differentiates by the probabilities.
         """
-        target, weight = (part.to(logits.dtype) for part in self._at(logits))
+        target, weight = (part.to(logits.dtype) for part in self.at(logits))
         gradient = logits.sigmoid() - target
         if normalization == "mean":  # the release moves phrases whose mask is lost, too
             return gradient * weight.abs() / (self.heads * logits.shape[-2])
         return gradient * (weight > 0)
 
-    def grounding_loss(self, logits: Tensor) -> Tensor:
-        """How far the attention of words is from their masks, for training: a scalar, the mean over phrases.
-
-        The sum of two losses of logits (B, M, P, T), of which the mean over heads is taken, as in TokenCompose (Wang et
-        al. 2024): `pixel_loss`, which is L_BCE of Algorithm 1, and `token_loss`, for which to look at another object,
-        few as its pixels are, costs as much as to look at nothing in particular.
-        """
-        target, weight = (part[:, 0] for part in self._at(logits))
-        logits = logits.float().mean(1)  # (B, P, T)
-        each = pixel_loss(logits, target) + token_loss(logits, target)  # (B, T)
-        weight = weight.clamp_min(0)
-        return (each * weight[:, 0]).sum() / weight.sum().clamp_min(1)
-
-    def _at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The targets and weights for a layer of that resolution, on its device; made when they are first asked for."""
+    def at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets (B, 1, P, T) and weights (B, 1, 1, T) for a layer of that resolution, on its device; made once."""
         pixels = logits.shape[-2]
         if pixels not in self._targets:
             target, weight = self._resized(self._sizes[pixels])
             self._targets[pixels] = target.to(logits.device), weight.to(logits.device)
         return self._targets[pixels]
-
-
-class LabelTargets(LogitTargets):
-    """The same from label maps, in the device's memory: no Python for each photo.
-
-    Args:
-        labels: (B, h, w) uint8, 0 where there is no object, at the size of the latents.
-        members: (B, T) int16, the labels each token belongs to: bit i stands for label i.
-        weight: (B, T), 1 / tokens of the phrase, 0 outside phrases and for photos that are left alone.
-    """
-
-    def __init__(self, labels: Tensor, members: Tensor, weight: Tensor, heads: int):
-        self.heads, self._sizes = heads, layer_sizes(tuple(labels.shape[-2:]))
-        numbers = torch.arange(1, 16, device=labels.device)
-        objects = (labels[:, None] == numbers[:, None, None]).float()  # (B, 15, h, w)
-        belongs = (members.int()[..., None] >> numbers & 1).float()  # (B, T, 15)
-
-        def resized(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-            small = F.interpolate(objects, size, mode="area").flatten(2)  # (B, 15, P)
-            return (belongs @ small).transpose(1, 2)[:, None].clamp(0, 1), weight.float()[:, None, None]
-
-        self._resized = resized
-        self._targets = {}
-
-    def weighing(self, weight: Tensor) -> "LabelTargets":
-        """The same targets with other weights (B, T)."""
-        other = copy.copy(self)
-        targets = {pixels: target for pixels, (target, _) in self._targets.items()}
-        other._targets = {pixels: (target, weight.float()[:, None, None]) for pixels, target in targets.items()}
-        return other
-
-    def at(self, sizes: list[tuple[int, int]]) -> "LabelTargets":
-        """Make the targets of these layers' sizes now."""
-        for size in sizes:
-            self._targets[size[0] * size[1]] = self._resized(size)
-        return self
-
-
-def pixel_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of logits with masks (B, P, T), the mean over pixels -> (B, T)."""
-    return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
-
-
-def token_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """-log of the share of a token's attention (softmax over pixels) that lies in its mask, shapes as above."""
-    inside = (logits.log_softmax(1) + target.clamp_min(1e-30).log()).logsumexp(1)
-    return torch.where(target.amax(1) > 0, -inside, 0)
 
 
 def _resize_targets(
@@ -180,48 +169,3 @@ def _resize_targets(
     target[rows, 0, :, columns] = resized[numbers]
     weight[rows, 0, 0, columns] = shares[numbers]
     return target, weight
-
-
-def refined(
-    predict: Denoiser, unet: UNet2DConditionModel, targets: LogitTargets, rows: int, refinement: Refinement
-) -> Denoiser:
-    """Wrap a denoiser so that the cross-attention of its first `rows` rows is refined.
-
-    Args:
-        predict: takes x of `rows` rows (conditional only, used by the first of two passes) or more; rows
-            beyond `rows` (the unconditional half) are never refined.
-    """
-
-    def step(logits: Tensor) -> Tensor:
-        return logits - refinement.strength * targets.gradient(logits, refinement.normalization)
-
-    def one_pass(x: Tensor, t: Tensor) -> Tensor:
-        with attention_logits(unet, lambda _name, logits: step(logits), rows):
-            return predict(x, t)
-
-    kinds = (CROSS_ATTENTION, SELF_ATTENTION) if refinement.normalization == "mean" else (CROSS_ATTENTION,)
-
-    def two_pass(x: Tensor, t: Tensor) -> Tensor:
-        collected: dict[str, Tensor] = {}
-
-        def collect(name: str, logits: Tensor) -> Tensor:
-            collected[name] = logits
-            return logits
-
-        def replay(name: str, _logits: Tensor) -> Tensor:
-            logits = collected.pop(name)
-            return step(logits) if name.endswith(CROSS_ATTENTION) else logits
-
-        with attention_logits(unet, collect, rows, kinds):
-            predict(x[:rows], t)
-        with attention_logits(unet, replay, rows, kinds):
-            return predict(x, t)
-
-    return one_pass if refinement.mode == "one_pass" else two_pass
-
-
-def during(timesteps: Iterable[int], inside: Denoiser, outside: Denoiser, start: float, end: float) -> Denoiser:
-    """`inside` for the steps from fraction `start` to `end` of `timesteps`, `outside` for the others."""
-    steps = [int(t) for t in timesteps]
-    chosen = set(steps[round(start * len(steps)) : round(end * len(steps))])
-    return lambda x, t: (inside if int(t) in chosen else outside)(x, t)

@@ -3,14 +3,12 @@
 Shapes: B photos, H x W a photo's own size, h x w the size the model works at.
 """
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -18,39 +16,39 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lcad.color import luminance_to_hint, luminance_to_rgb, rgb_to_luminance
-from lcad.instance_sampling import LogitTargets, Refinement, during, refined
-from lcad.io.images import to_image, to_tensor
-from lcad.masks.types import InstanceMasks
+from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.denoiser import Conditions, build_denoiser
+from lcad.instance_sampling import Refinement
+from lcad.io.images import to_tensor
+from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
-from lcad.models.guided_decoder import guided_decode
-from lcad.models.localizer import Grounding, looking, read_grounding, write_grounding
+from lcad.models.guided_decoder import decode_with_luminance
+from lcad.models.loading import download, load_parts, read_json
+from lcad.models.localizer import LocalizerWeights, localizer_parts, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
-from lcad.text.captions import SCARCE_CAPTION
+from lcad.pipeline_inputs import CALLBACK_TENSORS, check_inputs, check_masks, one_each, step_callback
 from lcad.text.phrases import comma_phrases
-from lcad.tiling import tiled, tiles
-from lcad.upsampling import recolor, resize
+from lcad.tiling import Tile, tiled, tiles
+from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.checkpoint import CheckpointError
-from ldm.guidance import Denoiser, guided
+from ldm.guidance import Denoiser
 from ldm.sampling import sample
-from ldm.schedulers import PREDICTIONS
 from ldm.text_encoder import encode_captions
 
-TILED_SHARE = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
-OUTPUT_LUMINANCE = ("input", "decoded")
-OUTPUT_TYPES = ("pil", "pt", "np", "decoded")
+TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
 LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer ones keep the long side of this aspect
+SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
+
+Photo = Image.Image | Tensor
+Masks = Tensor | np.ndarray | InstanceMasks | None
 
 
 @dataclass
 class LCADPipelineOutput(BaseOutput):
     """`images`: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`."""
 
-    images: list
-
-
-SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
+    images: list | np.ndarray
 
 
 class LCADPipeline(DiffusionPipeline):
@@ -61,15 +59,20 @@ class LCADPipeline(DiffusionPipeline):
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
-        grounding: weights for finding objects, see `grounded`.
+        localizer: weights that find objects, see `with_localizer`.
 
     Attributes:
         source: the folder that `from_pretrained` has read, also of a hub id; None: made in memory.
+        guidance_scale: of the call in progress, which a callback may change.
+        num_timesteps: of the call in progress.
     """
 
     source: Path | None = None
+    guidance_scale: float | None = None
+    num_timesteps: int | None = None
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
+    _callback_tensor_inputs = list(CALLBACK_TENSORS)
 
     def __init__(
         self,
@@ -83,10 +86,11 @@ class LCADPipeline(DiffusionPipeline):
         image_size: int = 256,
         guidance_scale: float = 5.0,
         num_inference_steps: int = 50,
-        grounding: Grounding | None = None,
+        localizer: LocalizerWeights | None = None,
     ):
         super().__init__()
-        self.grounding = grounding
+        self.localizer = localizer
+        self._localized: tuple[tuple, LCADPipeline] | None = None  # with the copies that were made last, and of what
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -103,16 +107,29 @@ class LCADPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, torch_dtype: torch.dtype = torch.float32, revision: str | None = None):
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        torch_dtype: torch.dtype | dict[str, torch.dtype] = torch.float32,
+        variant: str | None = None,
+        device_map: str | torch.device | None = None,
+        **hub_options,
+    ) -> "LCADPipeline":
         """Load a checkpoint folder, or a hub id; only safetensors and JSON are read.
+
+        Args:
+            torch_dtype: of all parts, or of each by its name, with `default` for the others.
+            variant: of the weights' file names, such as fp16.
+            device_map: a device for all parts.
+            hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, as huggingface_hub's own.
 
         Raises:
             CheckpointError: no such folder, a checkpoint of another architecture, or keys that do not fit.
         """
         folder = Path(source)
         if not folder.is_dir():
-            folder = _download(str(source), revision)
-        index = _read_json(folder / "model_index.json")
+            folder = download(str(source), **hub_options)
+        index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise CheckpointError(
                 f"{folder}: a checkpoint of {index.get('_class_name')}, not of {cls.__name__}; "
@@ -122,30 +139,26 @@ class LCADPipeline(DiffusionPipeline):
             raise CheckpointError(
                 f"{folder / 'model_index.json'}: names no {' and no '.join(absent)}; convert it again"
             )
-        models = {"vae": AutoencoderKL, "unet": ExtendedUNet, "luminance_encoder": LuminanceEncoder}
-        parts = {name: _load_strictly(model, folder / name, torch_dtype) for name, model in models.items()}
-        parts["text_encoder"] = _load_strictly(CLIPTextModel, folder / "text_encoder", torch_dtype)
-        try:
-            parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({_first_line(error)})") from error
-        parts["scheduler"] = _load_scheduler(folder / "scheduler")
-        parts["grounding"] = read_grounding(folder, parts)
+        parts = load_parts(folder, torch_dtype, variant)
+        parts["localizer"] = read_localizer(folder, parts)
         pipeline = cls(**parts, **{name: index[name] for name in SETTINGS if name in index})
         pipeline.source = folder
-        return pipeline
+        return pipeline if device_map is None else pipeline.to(device_map)
 
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
-        """As diffusers' own, with the weights for finding objects if there are some."""
+        """As diffusers' own, with the localizer's weights if there are some."""
         super().save_pretrained(save_directory, **options)
-        if self.grounding is not None:
-            write_grounding(Path(save_directory), self.grounding, self.unet.dtype)
+        if self.localizer is not None:
+            write_localizer(Path(save_directory), self.localizer, self.unet.dtype)
 
-    def grounded(self) -> "LCADPipeline":
-        """This pipeline with its weights for finding objects, in copies of their parts; itself if it has none."""
-        if self.grounding is None:
+    def with_localizer(self) -> "LCADPipeline":
+        """This pipeline with its localizer's weights, in copies of their parts; itself if it has none."""
+        if self.localizer is None:
             return self
-        return self.with_parts(looking(self.components, self.grounding))
+        key = (id(self.localizer), self._execution_device, self.unet.dtype)
+        if self._localized is None or self._localized[0] != key:
+            self._localized = key, self.with_parts(localizer_parts(self.components, self.localizer))
+        return self._localized[1]
 
     def with_parts(self, parts: dict[str, nn.Module]) -> "LCADPipeline":
         """This pipeline with some other parts, by their names; the rest is shared."""
@@ -174,9 +187,9 @@ class LCADPipeline(DiffusionPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image.Image | Tensor | list[Image.Image | Tensor],
+        image: Photo | list[Photo],
         caption: str | list[str] | None = None,
-        masks: Tensor | np.ndarray | InstanceMasks | list | str | None = None,
+        masks: Masks | list[Masks] | str = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -187,95 +200,107 @@ class LCADPipeline(DiffusionPipeline):
         output_type: str = "pil",
         long_side: int | None = None,
         tiled_side: int | None = None,
-    ) -> LCADPipelineOutput:
+        *,
+        prompt: str | list[str] | None = None,
+        negative_prompt: str = "",
+        num_images_per_prompt: int = 1,
+        return_dict: bool = True,
+        callback_on_step_end: Callable[["LCADPipeline", int, Tensor, dict], dict | None] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+    ) -> LCADPipelineOutput | tuple[list]:
         """Colorize photos.
 
         Args:
             image: a photo or a list: PIL, (3, H, W) in [0, 1], or its L (1, H, W) in [0, 100]; colours are
                 ignored, only the luminance is used. Photos of one call must come to the same `model_size`.
-            caption: one for each photo; None or "": "a colorful image".
+            caption: one for each photo; None or "": "a colorful image". `prompt` is diffusers' name for it.
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
                 caption; phrases without a mask are left alone. `InstanceMasks` bring their own phrases. "auto": found
-                from the words of each caption, see `find_masks`.
+                from the words of each caption, see `find_masks`. "none" and None: without.
             num_inference_steps: of the scheduler in `self.scheduler`; None: the model's own.
             guidance_scale: of classifier-free guidance; None: the model's own; 1 switches it off. The
                 unconditional half keeps the hint.
-            generator: for x_T; a list gives each photo its own, so that results do not depend on batching.
+            generator: for x_T; a list gives each result its own, so that results do not depend on batching.
             refinement: instance-aware sampling, used where there are masks; None switches it off.
             output_luminance: `input` keeps the photo's own L at full resolution; `decoded` is the network's decode.
             luminance_guidance: decode with the luminance features; False: as the plain autoencoder does (W/o LIC).
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
-            output_type: `pil`; `pt`, (3, H, W) in [0, 1]; `np`, (H, W, 3) float in [0, 1]; or `decoded`: the decoded
-                pictures (3, h, w) at the model's size, whose chroma `lcad.upsampling.recolored_strips` brings to a
-                large photo.
+            output_type: `pil`; `pt`, (3, H, W) in [0, 1]; `np`, (H, W, 3) float in [0, 1], as one array where all are
+                of one size; `latent`, (B, C, h / stride, w / stride), scaled; or `decoded`: the decoded pictures
+                (3, h, w) at the model's size, whose chroma `lcad.upsampling.recolored_strips` brings to a large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
             tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
+            negative_prompt: what the unconditional half reads.
+            num_images_per_prompt: results of each photo, one after the other.
+            return_dict: False gives a tuple in place of `LCADPipelineOutput`.
+            callback_on_step_end: called after each step as (pipeline, step, t, tensors); latents that it returns are
+                gone on with. An exception that it raises ends the call.
+            callback_on_step_end_tensor_inputs: of its tensors: `latents`, and `denoised`, what the step makes of them.
 
         Raises:
             ValueError: arguments that do not fit together, or a result that is not finite.
         """
+        # 1. Check inputs
         photos = [
             photo if isinstance(photo, Tensor) else to_tensor(photo)
             for photo in ([image] if isinstance(image, (Image.Image, Tensor)) else image)
         ]
-        captions = [caption] * len(photos) if caption is None or isinstance(caption, str) else list(caption)
-        captions = [text or SCARCE_CAPTION for text in captions]
-        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        if isinstance(masks, str) and masks != "auto":
-            raise ValueError(f"unknown masks {masks!r}; allowed: arrays, InstanceMasks, 'auto' or None")
+        captions = one_each(caption if prompt is None else prompt, len(photos))
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
-        if not len(photos) == len(captions) == len(mask_list):
-            raise ValueError(f"got {len(photos)} photos, {len(captions)} captions and {len(mask_list)} sets of masks")
-        if output_luminance not in OUTPUT_LUMINANCE:
-            raise ValueError(f"unknown output_luminance {output_luminance!r}; allowed: {', '.join(OUTPUT_LUMINANCE)}")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"unknown output_type {output_type!r}; allowed: {', '.join(OUTPUT_TYPES)}")
-        sizes = {self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos}
-        if len(sizes) != 1:
-            raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
-        (sizes,) = sizes
+        check_inputs(photos, captions, mask_list, output_luminance, output_type, callback_on_step_end_tensor_inputs)
+        sizes = self._common_sizes(photos, long_side, tiled_side)
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        self.guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        copies = num_images_per_prompt
 
-        device, dtype = self._execution_device, self.unet.dtype
-        luminances = [
-            photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos
-        ]  # (1, H, W) each
-        if isinstance(masks, str) and refinement is not None:
+        # 2. Luminance, masks and text, once a photo
+        luminances = [photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos]
+        if "auto" in (mask for mask in mask_list if isinstance(mask, str)) and refinement is not None:
             mask_list = self.find_masks(luminances, captions)
-        z = None
+        text = encode_captions(self.tokenizer, self.text_encoder, captions).repeat_interleave(copies, 0)
+        if self.guidance_scale != 1:
+            empty = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
+            text = torch.cat([text, empty.expand_as(text)])
+
+        # 3. Denoise, at the model's size and then in tiles if they are asked for
+        z, done = None, 0
+        self.num_timesteps = steps * len(sizes)
         for size in sizes:
             features = self.luminance_features(luminances, size)
-            if latents is None or z is not None:
-                latent_size = (side // latent_stride(self.vae) for side in size)
-                shape = (len(photos), self.vae.config.latent_channels, *latent_size)
-                latents = randn_tensor(shape, generator=generator, device=_device_of(generator))
+            features = [feature.repeat_interleave(copies, 0) for feature in features]
             instances = [
-                None if refinement is None or mask is None else self._instances(text, mask, own.shape[-2:], size)
-                for text, mask, own in zip(captions, mask_list, luminances, strict=True)
+                None if refinement is None or mask is None else self._instances(text_of, mask, own.shape[-2:], size)
+                for text_of, mask, own in zip(captions, mask_list, luminances, strict=True)
+                for _ in range(copies)
             ]
-            z = self._sample(
-                latents.to(device, torch.float32), features[-1], captions, instances, refinement, steps,
-                guidance_scale, generator, z,
-            )  # fmt: skip
-        guides = features if luminance_guidance else None
-        decoded = guided_decode(self.vae, z.to(dtype), guides).float().cpu()  # (B, 3, h, w)
-        if not decoded.isfinite().all():
-            raise ValueError("the model gave values that are not numbers; try float32 (--dtype float32)")
-        decoded = (decoded / 2 + 0.5).clamp(0, 1)
-        if output_type == "decoded":
-            results = list(decoded)
-        elif output_luminance == "decoded":
-            results = [
-                resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)
-            ]
+            if latents is None or z is not None:
+                latents = self._draw_latents(len(photos) * copies, size, generator)
+            self.scheduler.set_timesteps(steps)
+            places = tiles(*(tuple(side // latent_stride(self.vae) for side in sides) for sides in (size, sizes[0])))
+            z = sample(
+                self._denoiser(features[-1], text, instances, refinement, places),
+                latents.to(self._execution_device, torch.float32),
+                self.scheduler,
+                steps,
+                generator,
+                self.progress_bar,
+                None if z is None else resize(z.float(), latents.shape[-2:]),
+                TILED_STRENGTH,
+                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, done),
+            )
+            done += steps
+
+        # 4. Decode, and bring the chroma to the photos' own luminance
+        if output_type == "latent":
+            results = z
         else:
-            results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+            decoded = self._decode(z, features if luminance_guidance else None)
+            own = [luminance for luminance in luminances for _ in range(copies)]
+            results = finish_photos(decoded, own, output_luminance, output_type)
         self.maybe_free_model_hooks()
-        if output_type == "np":
-            results = [rgb.movedim(0, -1).numpy() for rgb in results]
-        return LCADPipelineOutput(images=[to_image(rgb) for rgb in results] if output_type == "pil" else results)
+        return LCADPipelineOutput(images=results) if return_dict else (results,)
 
     def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the
@@ -284,14 +309,9 @@ class LCADPipeline(DiffusionPipeline):
         Args:
             luminances: L (1, H, W) in [0, 100] of each photo.
         """
-        # here, since they segment: slow to import, and training does without
-        from lcad.masks.from_text import finder_of_regions
-        from lcad.masks.superpixels import luminance_regions
+        from lcad.masks.from_text import masks_from_captions  # it segments: slow to import, and training does without
 
-        find = finder_of_regions(self.grounded(), luminance_regions)
-        photos = [to_image(luminance_to_rgb(own)) for own in luminances]
-        found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
-        return [None if item is None or not item.instances.phrases else item.instances for item in found]
+        return masks_from_captions(self.with_localizer(), luminances, captions)
 
     @torch.no_grad()
     def luminance_features(self, luminances: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
@@ -303,44 +323,24 @@ class LCADPipeline(DiffusionPipeline):
         """
         resized = torch.cat([resize(luminance[None], size) for luminance in luminances])  # (B, 1, h, w)
         hint = luminance_to_hint(resized, self.config.hint_scale)
-        return self.luminance_encoder(hint.to(self._execution_device, self.unet.dtype))
+        return self.luminance_encoder(hint.to(self._execution_device, self.luminance_encoder.dtype))
 
-    def _sample(
-        self,
-        x_T: Tensor,
-        luminance: Tensor,
-        captions: list[str],
-        instances: list[InstanceMasks | None],
-        refinement: Refinement | None,
-        steps: int,
-        guidance_scale: float,
-        generator,
-        smaller: Tensor | None = None,
+    def _common_sizes(
+        self, photos: list[Tensor], long_side: int | None, tiled_side: int | None
+    ) -> tuple[tuple[int, int], ...]:
+        sizes = {self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos}
+        if len(sizes) != 1:
+            raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
+        return sizes.pop()
+
+    def _draw_latents(
+        self, count: int, size: tuple[int, int], generator: torch.Generator | list[torch.Generator] | None
     ) -> Tensor:
-        """Latents (B, C, h, w) from x_T, or in tiles from latents of a smaller size, which is that of the tiles.
-
-        They and the scheduler's arithmetic are in float32, whatever the weights are in.
-        """
-        text = encode_captions(self.tokenizer, self.text_encoder, captions)
-        if guidance_scale != 1:
-            text = torch.cat([text, encode_captions(self.tokenizer, self.text_encoder, [""]).expand_as(text)])
-        self.scheduler.set_timesteps(steps)
-        size = x_T.shape[-2:]
-        places = tiles(size, (smaller if smaller is not None else x_T).shape[-2:])
-        denoisers = [
-            self._denoiser(
-                luminance[..., rows, columns],
-                text,
-                [None if item is None else item.part(rows, columns, size) for item in instances],
-                refinement,
-                guidance_scale,
-            )
-            for rows, columns in places
-        ]
-        start = None if smaller is None else resize(smaller.float(), size).to(x_T)
-        return sample(
-            tiled(denoisers, places), x_T, self.scheduler, steps, generator, self.progress_bar, start, TILED_SHARE
-        )
+        """x_T (count, C, h / stride, w / stride), drawn on the CPU unless a generator is elsewhere."""
+        first = generator[0] if isinstance(generator, list) and generator else generator
+        device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
+        shape = (count, self.vae.config.latent_channels, *(side // latent_stride(self.vae) for side in size))
+        return randn_tensor(shape, generator=generator, device=device)
 
     def _denoiser(
         self,
@@ -348,122 +348,36 @@ class LCADPipeline(DiffusionPipeline):
         text: Tensor,
         instances: list[InstanceMasks | None],
         refinement: Refinement | None,
-        guidance_scale: float,
+        places: list[Tile],
     ) -> Denoiser:
-        """Guided and refined, for the scheduler's time steps; what does not depend on the step is computed once."""
-        rows = len(luminance)
-        responses = self.unet.luminance_responses(luminance)
-        if guidance_scale != 1:
-            responses = {site: torch.cat([response, response]) for site, response in responses.items()}
-
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            used = {site: response[: len(x)] for site, response in responses.items()}
-            return self.unet(x.to(self.unet.dtype), t, text[: len(x)], used).sample.float()
-
-        denoise = predict
-        if any(instances):
-            targets = LogitTargets(instances, luminance.shape[-2:], self.unet.config.attention_head_dim)
-            inside = refined(predict, self.unet, targets, rows, refinement)
-            denoise = during(self.scheduler.timesteps, inside, predict, refinement.start, refinement.end)
-        return denoise if guidance_scale == 1 else guided(denoise, guidance_scale)
+        """Of latents that tiles cover at `places`, see `lcad.denoiser`."""
+        size = tuple(luminance.shape[-2:])
+        denoisers = []
+        for rows, columns in places:
+            masks = [None if item is None else item.part(rows, columns, size) for item in instances]
+            conditions = Conditions(luminance[..., rows, columns], text, masks, refinement)
+            timesteps = self.scheduler.timesteps
+            denoisers.append(build_denoiser(self.unet, conditions, timesteps, lambda: self.guidance_scale))
+        return tiled(denoisers, places)
 
     def _instances(
-        self,
-        caption: str,
-        masks: Tensor | np.ndarray | InstanceMasks,
-        photo: tuple[int, int],
-        size: tuple[int, int],
-    ) -> InstanceMasks:
-        given = masks if isinstance(masks, InstanceMasks) else None
-        phrases = comma_phrases(caption, self.tokenizer) if given is None else given.phrases
-        masks = torch.as_tensor(np.asarray(masks if given is None else given.masks), dtype=torch.float32)
-        if masks.ndim != 3 or len(masks) > len(phrases):
-            raise ValueError(
-                f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "
-                "expected (phrases, H, W), at most one for each comma-separated phrase"
-            )
-        if not ((masks >= 0) & (masks <= 1)).all():
-            raise ValueError(
-                f"masks with values from {masks.min():g} to {masks.max():g} for {caption!r}; allowed: 0 to 1; "
-                "divide those in 0..255 by 255"
-            )
-        height, width = masks.shape[-2:]
-        if given is None and abs(height * photo[1] - width * photo[0]) > latent_stride(self.vae) * max(photo):
-            raise ValueError(
-                f"masks of {width}x{height} pixels for a photo of {photo[1]}x{photo[0]}; "
-                "expected (phrases, H, W) of the photo's size, or of its shape"
-            )
-        if tuple(masks.shape[-2:]) != size:
-            masks = F.interpolate(masks[None], size, mode="area")[0]
-        used = [i for i, mask in enumerate(masks) if mask.max() > 0]
-        return InstanceMasks([phrases[i] for i in used], masks[used])
+        self, caption: str, masks: Masks, photo: tuple[int, int], size: tuple[int, int]
+    ) -> InstanceMasks | None:
+        """Masks as they are given -> at the model's size, without those that are empty there."""
+        if isinstance(masks, str):
+            return None
+        if isinstance(masks, InstanceMasks):
+            return at_model_size(masks, size)
+        phrases = comma_phrases(caption, self.tokenizer)
+        masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+        check_masks(masks, caption, len(phrases), photo, latent_stride(self.vae))
+        return at_model_size(InstanceMasks(phrases[: len(masks)], masks), size)
 
-
-def _device_of(generator: torch.Generator | list[torch.Generator] | None) -> torch.device:
-    """Where noise is drawn: on the CPU unless a generator is elsewhere."""
-    first = generator[0] if isinstance(generator, list) and generator else generator
-    return first.device if isinstance(first, torch.Generator) else torch.device("cpu")
-
-
-def _download(source: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        patterns = ["*.json", "*.safetensors", "*.txt"]
-        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError, HFValidationError, HfHubHTTPError) as error:
-        raise CheckpointError(
-            f"{source}: no such checkpoint folder, and not to be had from the hub ({_first_line(error)}); "
-            "see checkpoints/README.md"
-        ) from error
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint folder of this project ({_first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return content
-
-
-def _load_strictly(model: type, folder: Path, dtype: torch.dtype):
-    """`model.from_pretrained`, with missing, left-over or misshapen keys as an error that lists them."""
-    if not (folder / "config.json").is_file():
-        raise CheckpointError(f"{folder}: no config.json; this is not a complete checkpoint folder")
-    dtype_name = "dtype" if model is CLIPTextModel else "torch_dtype"
-    try:
-        loaded, report = model.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **{dtype_name: dtype}
-        )
-    except Exception as error:  # diffusers and transformers raise many kinds for a damaged or foreign folder
-        raise CheckpointError(f"{folder}: does not load as {model.__name__} ({_first_line(error)})") from error
-    wrong = {
-        kind: sorted(map(str, report.get(kind) or ()))
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
-    }
-    if any(wrong.values()):
-        listed = "; ".join(f"{kind} {len(keys)}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
-        raise CheckpointError(f"{folder}: not the weights of this {model.__name__}: {listed}")
-    bad = [name for name, value in loaded.state_dict().items() if not value.sum(dtype=torch.float32).isfinite()]
-    if bad:
-        raise CheckpointError(f"{folder}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
-    return loaded.eval()
-
-
-def _load_scheduler(folder: Path) -> SchedulerMixin:
-    config = _read_json(folder / "scheduler_config.json")
-    kind = getattr(diffusers, str(config.get("_class_name")), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
-        raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
-    if config.get("prediction_type", "epsilon") not in PREDICTIONS:
-        raise CheckpointError(
-            f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
-        )
-    return kind.from_config(config)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    def _decode(self, z: Tensor, features: list[Tensor] | None) -> Tensor:
+        """Latents -> pictures (B, 3, h, w) in [0, 1], float32 on the CPU."""
+        dtype = self.vae.dtype
+        features = None if features is None else [feature.to(dtype) for feature in features]
+        decoded = decode_with_luminance(self.vae, z.to(dtype), features).float().cpu()
+        if not decoded.isfinite().all():
+            raise ValueError("the model gave values that are not numbers; try float32 (--dtype float32)")
+        return (decoded / 2 + 0.5).clamp(0, 1)

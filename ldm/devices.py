@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,6 +29,15 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} cannot be used here ({reason}); allowed: auto, cpu, cuda, cuda:1, mps"
         ) from error
     return device
+
+
+def execution_device(module: nn.Module) -> torch.device:
+    """Where the module computes: where its parameters are, or with offloading (accelerate's hooks) where they come."""
+    for part in module.modules() if hasattr(module, "_hf_hook") else ():
+        device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(module.parameters()).device
 
 
 def share_out(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":

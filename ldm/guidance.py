@@ -9,19 +9,20 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (B, C, h, w), t scalar tensor) -> predicted noise (B, C, h, w)."""
 
 
-def guided(predict: Denoiser, scale: float | Tensor) -> Denoiser:
-    """Guide a denoiser that takes the conditional batch followed by the unconditional one.
+def classifier_free_guidance(predict: Denoiser, scale: float | Tensor | Callable[[], float]) -> Denoiser:
+    """Classifier-free guidance of a denoiser that takes the conditional batch followed by the unconditional one.
 
     eps = eps_uncond + scale * (eps_cond - eps_uncond)
 
     Args:
         predict: takes (2 B, C, h, w): rows [0, B) are conditional, rows [B, 2 B) unconditional.
-        scale: 1 is no guidance (then `predict` should be called without this wrapper); a number, or one for each place
-            (B, 1, h, w).
+        scale: 1 is no guidance (then `predict` should be called without this wrapper); a number, one for each place
+            (B, 1, h, w), or a function that gives it at each step.
     """
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         conditional, unconditional = predict(torch.cat([x, x]), t).chunk(2)
-        return unconditional + scale * (conditional - unconditional)
+        now = scale() if callable(scale) else scale
+        return unconditional + now * (conditional - unconditional)
 
     return denoise

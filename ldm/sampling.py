@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ldm.guidance import Denoiser
 
+StepCallback = Callable[[int, Tensor, dict[str, Tensor]], Tensor | None]
+"""(step, t, {latents, denoised: (B, C, h, w)}) -> latents to go on with, or None."""
+
 
 @torch.no_grad()
 def sample(
@@ -18,8 +21,9 @@ def sample(
     steps: int,
     generator: torch.Generator | list[torch.Generator] | None = None,
     progress: Callable | None = None,
-    start: Tensor | None = None,
-    share: float = 1.0,
+    init_latents: Tensor | None = None,
+    strength: float = 1.0,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """Denoise `x_T` ~ N(0, 1), shape (B, C, h, w), to latents of the same shape.
 
@@ -28,22 +32,39 @@ def sample(
         scheduler: any diffusers scheduler set up for what `denoise` predicts; its time steps are set here.
         generator: for schedulers that add noise; a list has one for each row, which then does not depend on the others.
         progress: wraps the iteration over time steps (a progress bar).
-        start: latents to begin from, noised with `x_T` as far as the last `share` of the steps asks (SDEdit, Meng et
-            al. 2022); None: pure noise.
+        init_latents: to begin from, noised with `x_T` as far as the last `strength` of the steps asks (SDEdit, Meng
+            et al. 2022); None: pure noise.
+        callback: called after each step; latents that it returns are gone on with.
     """
     scheduler.set_timesteps(steps, device=x_T.device)
     accepts = inspect.signature(scheduler.step).parameters
     options = {"generator": generator} if "generator" in accepts else {}
     timesteps = scheduler.timesteps
-    if start is None:
+    if init_latents is None:
         x = x_T * scheduler.init_noise_sigma
     else:
-        left_out = min(len(timesteps) - 1, round(len(timesteps) * (1 - share)))
-        timesteps = timesteps[left_out:]
+        skipped = min(len(timesteps) - 1, round(len(timesteps) * (1 - strength)))
+        timesteps = timesteps[skipped:]
         if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(left_out)
-        x = scheduler.add_noise(start, x_T, timesteps[:1])
-    for t in progress(timesteps) if progress else timesteps:
-        predicted = denoise(scheduler.scale_model_input(x, t), t)
+            scheduler.set_begin_index(skipped)
+        x = scheduler.add_noise(init_latents, x_T, timesteps[:1])
+    for step, t in enumerate(progress(timesteps) if progress else timesteps):
+        scaled = scheduler.scale_model_input(x, t)
+        predicted = denoise(scaled, t)
         x = scheduler.step(predicted, t, x, **options).prev_sample
+        if callback is not None:
+            changed = callback(step, t, {"latents": x, "denoised": denoised(scheduler, scaled, t, predicted)})
+            x = x if changed is None else changed
     return x
+
+
+def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tensor) -> Tensor:
+    """What a prediction at t makes of the finished latents.
+
+    Args:
+        x_t: as the model sees it (`scale_model_input`), of variance 1.
+    """
+    alpha = scheduler.alphas_cumprod[int(t)].to(x_t)
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha.sqrt() * x_t - (1 - alpha).sqrt() * predicted
+    return (x_t - (1 - alpha).sqrt() * predicted) / alpha.sqrt()

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ldm.devices import execution_device
+
 MAX_TOKENS = 77
 VOCABULARY_SIZE = 49408
 
@@ -91,7 +93,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 def encode_text(text_encoder: CLIPTextModel, token_ids: Tensor) -> Tensor:
     """Token ids (B, 77) -> last hidden states (B, 77, D). No padding mask, as in Stable Diffusion."""
-    return text_encoder(input_ids=token_ids.to(text_encoder.device)).last_hidden_state
+    return text_encoder(input_ids=token_ids.to(execution_device(text_encoder))).last_hidden_state
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from lcad.cli.common import reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
-from lcad.instance_sampling import LogitTargets, Refinement, refined
+from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.io.images import to_image
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks
@@ -36,7 +36,7 @@ from lcad.training.latent_stage import LatentStage
 from lcad.training.start import build_pipeline
 from ldm.autoencoder import latent_stride
 from ldm.devices import choose_device
-from ldm.guidance import guided
+from ldm.guidance import classifier_free_guidance
 
 CAPTION = "the red cup, the blue cup, the yellow cup"
 
@@ -74,19 +74,20 @@ def time_steps(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     scheduler.set_timesteps(50, device=device)
     t, both = scheduler.timesteps[25], torch.cat([x, x])
 
-    def predict(x, t):
-        return unet(x, t, text[: len(x)], {site: r[: len(x)] for site, r in responses.items()}).sample
+    def predict(x, t, logit_transform=None):
+        used = {site: r[: len(x)] for site, r in responses.items()}
+        return unet(x, t, text[: len(x)], used, logit_transform).sample
 
     def step(denoise):
         return lambda: scheduler.step(denoise(x, t), t, x)
 
     def instance_aware(mode):
-        return step(guided(refined(predict, unet, targets, 1, Refinement(mode=mode)), 5.0))
+        return step(classifier_free_guidance(with_instance_masks(predict, targets, 1, Refinement(mode=mode)), 5.0))
 
     return median_times(
         {
             "unet_batch_2": lambda: UNet2DConditionModel.forward(unet, both, t, text),
-            "guided_step": step(guided(predict, 5.0)),
+            "guided_step": step(classifier_free_guidance(predict, 5.0)),
             "one_pass_step": instance_aware("one_pass"),
             "two_pass_step": instance_aware("two_pass"),
         },

@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from lcad.conversion import convert
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
 from ldm.autoencoder import build_autoencoder
 from ldm.checkpoint import CheckpointError
@@ -514,7 +514,7 @@ def test_tiny_reference_model_reproduces_the_authors_numbers(tmp_path):
         responses = pipeline.unet.luminance_responses(features[-1])
         eps = pipeline.unet(golden["in/x"], golden["in/t"], text[:2], responses).sample
         moments = pipeline.vae.encode(golden["in/img"]).latent_dist.parameters
-        decoded = guided_decode(pipeline.vae, golden["vae/z"][:1], [feature[:1] for feature in features])
+        decoded = decode_with_luminance(pipeline.vae, golden["vae/z"][:1], [feature[:1] for feature in features])
     assert agree(text, "text/emb") and agree(moments, "vae/moments") and agree(decoded, "vae/decode")
     assert all(agree(feature[:1], f"g/{i}") for i, feature in enumerate(features))
     assert agree(eps, "unet/eps2")

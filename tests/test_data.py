@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from lcad.config import DataConfig, LabelsConfig, LatentConfig, TrainerConfig
-from lcad.data.cache import open_cache
+from lcad.data.cache import CachedDataset
 from lcad.data.datamodule import PhotoModule, ResumableSampler
 from lcad.data.datasets import open_photos
 from lcad.data.photos import collate, take_instances
@@ -21,7 +22,13 @@ from lcad.data.training_masks import instances_of_label_maps
 from lcad.io.images import ImageError
 from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
+from lcad.training.localizer_stage import LocalizerStage
 from tests.conftest import random_photo
+
+
+def cache_of(stage: LatentStage, photos, folder: Path) -> CachedDataset:
+    stage.config = replace(stage.config, cache=str(folder))
+    return stage.training_data(photos)
 
 
 def opened(folder, **options):
@@ -73,7 +80,7 @@ def test_a_bad_photo_steps_to_the_whole_next_item(photo_folder, tiny_pipeline, t
     options = {"masks": str(photo_folder / "masks"), "validation": 0, "crop": "center", "scarce": 0, "drop": 0}
     photos = open_photos(DataConfig(str(photo_folder), **options), 32, 0, tiny_pipeline.tokenizer)["train"]
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
-    cached = open_cache(stage, photos, tmp_path / "cache")
+    cached = cache_of(stage, photos, tmp_path / "cache")
     with pytest.warns(UserWarning, match="p2.png.*the next photo is used instead") as caught:
         items = [photos[8 * epoch + 2] for epoch in range(3)]
     assert len(caught) == 1
@@ -84,11 +91,11 @@ def test_a_bad_photo_steps_to_the_whole_next_item(photo_folder, tiny_pipeline, t
         assert torch.equal(found["instances"].masks, wanted["instances"].masks)
         wanted, found = cached[8 * epoch + 3], from_cache[epoch]
         assert torch.equal(found["moments"], wanted["moments"]) and found["caption"] == wanted["caption"]
-        expected = stage.prepare({"image": photos[8 * epoch + 3]["image"][None]})["moments"][0]
+        expected = stage.prepare(photos[8 * epoch + 3]["image"][None])["moments"][0]
         assert torch.allclose(found["moments"], expected, atol=2e-2)
     with pytest.warns(UserWarning):
         assert photos[7]["index"] == 1, "after the last comes the first of the same epoch"
-    assert open_cache(stage, photos, tmp_path / "cache").unreadable.keys() == {"0", "2", "7"}
+    assert cache_of(stage, photos, tmp_path / "cache").unreadable.keys() == {"0", "2", "7"}
 
 
 def test_a_folder_without_a_photo_that_can_be_read_is_an_error(photo_folder):
@@ -174,24 +181,24 @@ def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp
     trainable = ["unet.*", "text_encoder.*"] if text_trained else ["unet.*"]
     stage = LatentStage(pipeline, LatentConfig(trainable=trainable), TrainerConfig())
     photos = opened(photo_folder, crop="center")["train"]
-    cached = open_cache(stage, photos, tmp_path / "cache")
+    cached = cache_of(stage, photos, tmp_path / "cache")
     for key in (0, 3, 10, 20):
         plain, item = photos[key], cached[key]
         assert item["caption"] == plain["caption"] and item["mirrored"] == plain["mirrored"]
-        expected = stage.prepare({"image": plain["image"][None]})
+        expected = stage.prepare(plain["image"][None])
         for name, value in expected.items():
             assert torch.allclose(item[name], value[0], atol=2e-2), name  # float16 on disk
         assert ("text" in item) is not text_trained
         if not text_trained:
             assert torch.allclose(item["text"], stage._encode_text([plain["caption"]])[0], atol=1e-2)
     folders = list((tmp_path / "cache").iterdir())
-    open_cache(stage, photos, tmp_path / "cache")
+    cache_of(stage, photos, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == folders  # found again, not built again
     pipeline.vae.encoder.conv_in.weight.data += 0.1
-    open_cache(stage, photos, tmp_path / "cache")
+    cache_of(stage, photos, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2  # other weights, other cache
     looking = LatentConfig(trainable=trainable, looking=True, grounding=1.0)
-    cached = open_cache(LatentStage(pipeline, looking, TrainerConfig()), photos, tmp_path / "cache")
+    cached = cache_of(LocalizerStage(pipeline, looking, TrainerConfig()), photos, tmp_path / "cache")
     assert not cached[0]["moments"].any() and len(list((tmp_path / "cache").iterdir())) == 3
 
 
@@ -200,29 +207,29 @@ def test_another_photo_of_the_same_name_and_size_has_another_cache(photo_folder,
         Image.new("RGB", (48, 40), (200, 30 + i, 30)).save(photo_folder / "images" / f"p{i}.bmp")
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
     photos = opened(photo_folder, crop="center", flip=False)["train"]
-    open_cache(stage, photos, tmp_path / "cache")
+    cache_of(stage, photos, tmp_path / "cache")
     one, two = (photo_folder / "images" / f"p{i}.bmp" for i in (0, 1))
     times = one.stat()
     one.write_bytes(two.read_bytes())
     os.utime(one, ns=(times.st_atime_ns, times.st_mtime_ns))
-    open_cache(stage, photos, tmp_path / "cache")
+    cache_of(stage, photos, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_photo_that_repeats_is_cached_once(photo_folder, tiny_checkpoint, tmp_path):
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
     photos = opened(photo_folder, crop="center", repeat=3)["train"]
-    cached = open_cache(stage, photos, tmp_path / "cache")
+    cached = cache_of(stage, photos, tmp_path / "cache")
     assert len(cached) == 18 and cached.arrays["moments"].shape[1] == 6
     for key in (1, 7, 16):
-        expected = stage.prepare({"image": photos[key]["image"][None]})["moments"][0]
+        expected = stage.prepare(photos[key]["image"][None])["moments"][0]
         assert torch.allclose(cached[key]["moments"], expected, atol=2e-2)
 
 
 def test_cache_needs_fixed_crops(photo_folder, tiny_checkpoint, tmp_path):
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
     with pytest.raises(ValueError, match="data.crop=center"):
-        open_cache(stage, opened(photo_folder)["train"], tmp_path)
+        cache_of(stage, opened(photo_folder)["train"], tmp_path)
 
 
 def test_captions_of_all_formats_give_no_warning(photo_folder):

@@ -158,10 +158,10 @@ def test_results_of_another_model_are_not_kept(run, tiny_checkpoint, photos, tmp
 def test_a_hub_id_is_known_by_what_was_downloaded(run, tiny_checkpoint, photos, tmp_path, monkeypatch):
     folders = [shutil.copytree(tiny_checkpoint, tmp_path / name) for name in ("one", "two")]
     (folders[1] / "model_index.json").write_text((folders[1] / "model_index.json").read_text() + "\n")
-    monkeypatch.setattr("lcad.pipeline._download", lambda source, revision: folders[0])
+    monkeypatch.setattr("lcad.pipeline.download", lambda source, **_: folders[0])
     assert run("--input", photos, "--model", "someone/lcad")[0] == 0
     assert json.loads((run.out / "p0.json").read_text())["model"] == str(folders[0])
-    monkeypatch.setattr("lcad.pipeline._download", lambda source, revision: folders[1])
+    monkeypatch.setattr("lcad.pipeline.download", lambda source, **_: folders[1])
     assert run("--input", photos, "--model", "someone/lcad")[0] == 2
 
 

@@ -26,7 +26,7 @@ def grounding(tiny_pipeline) -> dict[str, torch.Tensor]:
 
 def with_grounding(pipeline: LCADPipeline, weights: dict[str, torch.Tensor]) -> LCADPipeline:
     own = pipeline.with_parts({})
-    own.grounding = weights
+    own.localizer = weights
     return own
 
 
@@ -36,18 +36,19 @@ def test_a_folder_keeps_them_and_looks_with_them(tiny_pipeline, grounding, tmp_p
     loaded, photo, caption = LCADPipeline.from_pretrained(tmp_path), random_photo(0), "the red cup, the blue dish"
     phrases = find_phrases(caption, loaded.tokenizer)
     plain, expected, found = (
-        phrase_attention(model, photo, caption, phrases) for model in (loaded, pipeline.grounded(), loaded.grounded())
+        phrase_attention(model, photo, caption, phrases)
+        for model in (loaded, pipeline.with_localizer(), loaded.with_localizer())
     )
     assert torch.equal(expected, found) and not torch.allclose(found, plain, atol=1e-3)
     assert torch.equal(plain, phrase_attention(tiny_pipeline, photo, caption, phrases)), "its own weights stay"
-    assert loaded.grounded().config.image_size == loaded.config.image_size
-    assert tiny_pipeline.grounded() is tiny_pipeline, "without any it looks as it is"
+    assert loaded.with_localizer().config.image_size == loaded.config.image_size
+    assert tiny_pipeline.with_localizer() is tiny_pipeline, "without any it looks as it is"
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_has_its_own(tiny_pipeline, grounding, part):
     own = {name: value for name, value in grounding.items() if name.startswith(part)}
-    changed = with_grounding(tiny_pipeline, own).grounded()
+    changed = with_grounding(tiny_pipeline, own).with_localizer()
     for other in PARTS:
         before, after = (getattr(model, other).state_dict() for model in (tiny_pipeline, changed))
         differing = {f"{other}.{name}" for name in before if not torch.equal(before[name], after[name])}

@@ -12,7 +12,9 @@ from lcad.instance_sampling import LogitTargets
 from lcad.masks.types import InstanceMasks
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.phrases import comma_phrases, find_phrases
-from lcad.training.latent_stage import LatentStage, _of_nouns, draw_timesteps
+from lcad.training.attention_supervision import _of_nouns
+from lcad.training.latent_stage import LatentStage, draw_timesteps
+from lcad.training.localizer_stage import LocalizerStage
 from lcad.training.optimization import step_generator
 from lcad.training.start import build_pipeline
 from ldm.schedulers import scheduler_name
@@ -118,7 +120,7 @@ def test_words_learn_where_their_objects_are(tiny_pipeline):
 def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
     """What the colours are makes no difference, and the weights that colorize stay; "red" has no mask, "cup" has."""
     pipeline = build_pipeline(tiny_config())
-    stage = LatentStage(pipeline, LatentConfig(looking=True, grounding=1.0, guidance=9.0), TrainerConfig())
+    stage = LocalizerStage(pipeline, LatentConfig(looking=True, grounding=1.0, guidance=9.0), TrainerConfig())
     assert stage.unet is not pipeline.unet and stage.text_encoder is not pipeline.text_encoder
     assert pipeline.config.guidance_scale == 5.0, "the model's own guidance stays"
     caption, masks = "the red cup, the blue dish", torch.zeros(2, 32, 32)
@@ -135,7 +137,7 @@ def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
     nouns = _of_nouns(instances)
     names = [tiny_pipeline.tokenizer.decode(words[slice(*phrase.tokens)]).strip() for phrase in nouns.phrases]
     assert names == ["cup", "dish"] and torch.equal(nouns.masks, masks)
-    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)})["moments"].shape == (1, 8, 8, 8), "latents are not needed"
+    assert stage.prepare(torch.rand(1, 3, 32, 32))["moments"].shape == (1, 8, 8, 8), "latents are not needed"
 
 
 def attached(stage: LatentStage, batch: int = 3) -> LatentStage:
@@ -191,10 +193,10 @@ def test_moments_of_any_size_make_finite_latents():
 
 def test_without_extended_convolutions_nothing_is_made_of_the_luminance():
     stage = LatentStage(build_pipeline(tiny_config("none")), LatentConfig(trainable=["unet.*"]), TrainerConfig())
-    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)}).keys() == {"moments"}
+    assert stage.prepare(torch.rand(1, 3, 32, 32)).keys() == {"moments"}
     stage = LatentStage(build_pipeline(tiny_config("none")), LatentConfig(sites="down_blocks"), TrainerConfig())
     assert stage.pipeline.unet is stage.unet and stage.unet.config.sites == "down_blocks"
-    assert stage.prepare({"image": torch.rand(1, 3, 32, 32)}).keys() == {"moments", "luminance"}
+    assert stage.prepare(torch.rand(1, 3, 32, 32)).keys() == {"moments", "luminance"}
 
 
 def test_patterns_choose_what_is_trained():
@@ -231,7 +233,13 @@ def test_the_rate_warms_up_and_decays():
 def test_only_a_share_of_the_photos_is_refined_and_none_in_validation(tiny_pipeline, monkeypatch):
     stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(refined=0.25, grounding=1.0), TrainerConfig())
     asked = []
-    monkeypatch.setattr(stage, "predict_loss", lambda *args: asked.append(args[-3:-1]) or torch.zeros(()))
+
+    def note(*args) -> torch.Tensor:
+        supervision = args[-1].function.__self__
+        asked.append((supervision.given, supervision.wanted))
+        return torch.zeros(())
+
+    monkeypatch.setattr(stage, "predict_loss", note)
     masks = InstanceMasks(find_phrases("a red cup", tiny_pipeline.tokenizer), torch.ones(1, 32, 32))
     batch = {"moments": torch.zeros(400, 8, 1, 1), "text": torch.zeros(400, 77, 16), "instances": [masks] * 400}
 
@@ -266,12 +274,12 @@ def test_the_log_shows_the_photo_its_caption_and_a_scarce_one(tiny_pipeline):
 def test_weights_for_looking_are_handed_over_at_the_end(tiny_pipeline):
     pipeline = build_pipeline(tiny_config())
     config = LatentConfig(looking=True, grounding=1.0, trainable=["unet.*attn2.to_k*"])
-    stage = LatentStage(pipeline, config, TrainerConfig())
+    stage = LocalizerStage(pipeline, config, TrainerConfig())
     name = next(name for name, p in stage.named_parameters() if p.requires_grad)
     stage.get_parameter(name).data += 1
     stage.on_fit_end()
-    assert pipeline.grounding and all("attn2.to_k" in name for name in pipeline.grounding)
-    assert torch.equal(pipeline.grounding[name], stage.get_parameter(name))
+    assert pipeline.localizer and all("attn2.to_k" in name for name in pipeline.localizer)
+    assert torch.equal(pipeline.localizer[name], stage.get_parameter(name))
     assert not torch.equal(pipeline.unet.get_parameter(name[5:]), stage.get_parameter(name))
     rows = stage.example_images({"image": torch.rand(2, 3, 32, 32), "caption": ["a red cup, a blue dog", "here"]})
     assert rows.shape == (6, 3, 32, 32)
@@ -279,8 +287,28 @@ def test_weights_for_looking_are_handed_over_at_the_end(tiny_pipeline):
     assert not torch.equal(rows[1], rows[2])
 
 
-def test_refined_attention_and_gradient_checkpointing_are_refused():
-    with pytest.raises(ValueError, match="latent.refined and latent.grounding do not go"):
-        LatentStage(
-            build_pipeline(tiny_config()), LatentConfig(refined=0.5), TrainerConfig(gradient_checkpointing=True)
+@pytest.mark.parametrize("sites", ["conv_in", "down_blocks"])
+def test_masks_go_with_gradient_checkpointing(tiny_pipeline, sites):
+    """Losses and gradients are those without: what is computed again sees the same masks and the same luminance."""
+    instances = InstanceMasks(find_phrases("a red cup", tiny_pipeline.tokenizer), torch.ones(1, 32, 32))
+    found = []
+    for checkpointing in (False, True):
+        stage = LatentStage(
+            build_pipeline(tiny_config(sites)),
+            LatentConfig(trainable=["unet.*"], refined=0.5, grounding=1.0),
+            TrainerConfig(gradient_checkpointing=checkpointing),
         )
+        generator = torch.Generator().manual_seed(0)
+        batch = {"moments": torch.randn(4, 8, 8, 8, generator=generator), "instances": [instances] * 4}
+        batch["luminance"] = torch.randn(4, 16, 8, 8, generator=generator)
+        batch["text"] = torch.randn(4, 77, 16, generator=generator)
+        for name, value in stage.named_parameters():
+            if "extension" in name:
+                torch.nn.init.constant_(value, 0.01)
+        loss = stage._loss(batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        found.append((loss.item(), {n: p.grad for n, p in stage.unet.named_parameters() if p.grad is not None}))
+    (plain, gradients), (again, recomputed) = found
+    assert plain == pytest.approx(again, rel=1e-5) and gradients.keys() == recomputed.keys()
+    for name, value in gradients.items():
+        assert torch.allclose(value, recomputed[name], rtol=1e-3, atol=1e-6), name

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 
 from lcad.models.channel_extended_unet import ExtendedConv2d, ExtendedUNet
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.training.start import build_pipeline
 from tests.conftest import tiny_config
@@ -34,7 +34,7 @@ def test_new_additions_leave_the_base_model_bit_equal(fresh):
     assert torch.equal(fresh.unet(x, t, text, responses).sample, plain)
     features = fresh.luminance_encoder(torch.randn(2, 3, 32, 32))
     assert torch.equal(
-        guided_decode(fresh.vae, x, features), fresh.vae.decode(x / fresh.vae.config.scaling_factor).sample
+        decode_with_luminance(fresh.vae, x, features), fresh.vae.decode(x / fresh.vae.config.scaling_factor).sample
     )
 
 
@@ -98,19 +98,19 @@ def test_every_site_and_every_feature_matters(tiny_pipeline):
         fewer = {name: r for name, r in responses.items() if name != site}
         assert not torch.allclose(unet(x, t, text, fewer).sample, whole, atol=1e-6), site
     features = tiny_pipeline.luminance_encoder(torch.randn(2, 3, 32, 32))
-    decoded = guided_decode(tiny_pipeline.vae, x, features)
+    decoded = decode_with_luminance(tiny_pipeline.vae, x, features)
     assert len(features) == 5  # one each of three levels, two of the middle
     for index in range(5):
         changed = [f * (i != index) for i, f in enumerate(features)]
-        assert not torch.allclose(guided_decode(tiny_pipeline.vae, x, changed), decoded, atol=1e-6), index
+        assert not torch.allclose(decode_with_luminance(tiny_pipeline.vae, x, changed), decoded, atol=1e-6), index
 
 
-def test_hooks_are_removed_on_exceptions_too(tiny_pipeline):
+def test_responses_do_not_outlive_a_call_that_fails(tiny_pipeline):
     unet = tiny_pipeline.unet
     x, t, text, luminance = unet_inputs(unet)
-    with pytest.raises(RuntimeError, match="stop"), unet.responding(unet.luminance_responses(luminance)):
+    with pytest.raises(RuntimeError, match="stop"), unet.conditioned_on(unet.luminance_responses(luminance)):
         raise RuntimeError("stop")
-    assert not any(module._forward_hooks for module in unet.modules())
+    assert all(unet.get_submodule(site).response is None for site in unet.site_names)
 
 
 def test_checkpointing_gives_the_same_gradients(tiny_pipeline):

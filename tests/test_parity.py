@@ -10,18 +10,18 @@ import torch
 
 from lcad.config import LatentConfig, PixelConfig, TrainerConfig
 from lcad.conversion import convert
-from lcad.instance_sampling import LogitTargets, Refinement, refined
+from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.masks.types import InstanceMasks
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import comma_phrases
 from lcad.training.artifact_loss import artifact_loss, ldl_artifact_map
 from lcad.training.latent_stage import LatentStage
 from lcad.training.pixel_stage import PixelStage
-from ldm.attention import attention_logits
+from ldm.attention import LogitTransform
 from ldm.autoencoder import posterior
 from ldm.discriminator import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
-from ldm.guidance import guided
+from ldm.guidance import classifier_free_guidance
 from ldm.sampling import sample
 from ldm.schedulers import build_scheduler
 from ldm.text_encoder import encode_captions, tokenize
@@ -58,9 +58,10 @@ class Inputs:
         self.responses = {site: torch.cat([r, r]) for site, r in responses.items()}
         self.unet = pipeline.unet
 
-    def predict(self, x, t):
+    def predict(self, x, t, logit_transform=None):
         text = torch.cat([self.text[:1], self.text[2:]])[: len(x)]
-        return self.unet(x, t, text, {site: r[: len(x)] for site, r in self.responses.items()}).sample
+        responses = {site: r[: len(x)] for site, r in self.responses.items()}
+        return self.unet(x, t, text, responses, logit_transform).sample
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_autoencoder(pipeline, inputs, numbers):
     distribution = posterior(pipeline.vae, numbers["in/img"])
     assert relative_error(distribution.parameters, numbers["vae/moments"]) < SINGLE_PASS
     assert relative_error(distribution.kl(), numbers["vae/kl"]) < SINGLE_PASS
-    decoded = guided_decode(pipeline.vae, distribution.mode()[:1] * 0.18215, inputs.features)
+    decoded = decode_with_luminance(pipeline.vae, distribution.mode()[:1] * 0.18215, inputs.features)
     assert relative_error(decoded, numbers["vae/decode"]) < SINGLE_PASS
 
 
@@ -139,7 +140,7 @@ def test_ddim_step(inputs, numbers, scale, index):
     name = f"ddim/step_{f'cfg{scale}' if scale != 1 else 'nocfg'}_S50_i{index}/x_prev"
     scheduler = scheduler_at(50)
     t = scheduler.timesteps[49 - index]
-    denoise = inputs.predict if scale == 1 else guided(inputs.predict, scale)
+    denoise = inputs.predict if scale == 1 else classifier_free_guidance(inputs.predict, scale)
     x = numbers["in/x_T"]
     assert relative_error(scheduler.step(denoise(x, t), t, x).prev_sample, numbers[name]) < SINGLE_PASS
 
@@ -149,13 +150,13 @@ def test_whole_sample(pipeline, inputs, numbers, steps, scale):
     name = f"ddim/full_S{steps}_cfg{scale}_fresh/x0"
     if name not in numbers:
         pytest.skip("only in the full reference set")
-    denoise = inputs.predict if scale == 1 else guided(inputs.predict, scale)
+    denoise = inputs.predict if scale == 1 else classifier_free_guidance(inputs.predict, scale)
     z = sample(denoise, numbers["in/x_T"], build_scheduler("ddim"), steps)
     assert relative_error(z, numbers[name]) < WHOLE_SAMPLE
     image = name.replace("x0", "image")
     if image in numbers:
         with torch.no_grad():
-            decoded = guided_decode(pipeline.vae, z, inputs.features).clamp(-1, 1)
+            decoded = decode_with_luminance(pipeline.vae, z, inputs.features).clamp(-1, 1)
         assert relative_error(decoded, numbers[image]) < WHOLE_SAMPLE
 
 
@@ -168,8 +169,7 @@ def test_attention_logits_and_their_gradient(inputs, targets, numbers):
         return logits
 
     t, x = scheduler_at(50).timesteps[25], numbers["in/x_T"]
-    with attention_logits(inputs.unet, look, rows=1):
-        inputs.predict(torch.cat([x, x]), t)
+    inputs.predict(torch.cat([x, x]), t, LogitTransform(look, rows=1))
     assert len(seen) == 16
     checked = 0
     for index, logits in enumerate(seen.values()):  # the reference has the conditional half second
@@ -183,7 +183,7 @@ def test_attention_logits_and_their_gradient(inputs, targets, numbers):
 
 def release_refinement(inputs: Inputs, targets: LogitTargets):
     settings = Refinement(strength=1.0, normalization="mean", mode="two_pass")
-    return guided(refined(inputs.predict, inputs.unet, targets, 1, settings), 5.0)
+    return classifier_free_guidance(with_instance_masks(inputs.predict, targets, 1, settings), 5.0)
 
 
 @pytest.mark.parametrize("index", [0, 24, 49])
@@ -211,7 +211,7 @@ def test_pipeline_call_is_the_same_computation(pipeline, numbers, masked):
     expected = numbers["inst/full_S10_cfg5/x0" if masked else "ddim/full_S50_cfg5_fresh/x0"]
     with torch.no_grad():
         features = pipeline.luminance_encoder(numbers["in/hint"][:1])
-        expected = (guided_decode(pipeline.vae, expected, features) / 2 + 0.5).clamp(0, 1)[0]
+        expected = (decode_with_luminance(pipeline.vae, expected, features) / 2 + 0.5).clamp(0, 1)[0]
     result = pipeline(
         numbers["in/rgb"][0],
         CAPTIONS[0],

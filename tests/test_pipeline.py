@@ -200,7 +200,7 @@ def test_arguments_that_do_not_fit(tiny_pipeline):
         tiny_pipeline(photo, "a cup", torch.ones(3, 40, 48))
     with pytest.raises(ValueError, match="allowed: input, decoded"):
         tiny_pipeline(photo, output_luminance="none")
-    with pytest.raises(ValueError, match="unknown output_type 'numpy'; allowed: pil, pt, np, decoded"):
+    with pytest.raises(ValueError, match="unknown output_type 'numpy'; allowed: pil, pt, np, decoded, latent"):
         tiny_pipeline(photo, output_type="numpy")
 
 

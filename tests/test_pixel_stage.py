@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lcad.color import colorfulness, merge_chroma, rgb_to_hint, rgb_to_lab, rgb_to_luminance, rgb_to_ycc
 from lcad.config import PixelConfig, TrainerConfig
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.perceptual import psnr
 from lcad.pipeline import LCADPipeline
 from lcad.training.artifact_loss import artifact_loss
@@ -141,7 +141,7 @@ def test_round_trip_through_the_latent(train):
         (torch.Generator().manual_seed(3), distribution.mean + distribution.std * noise),
     ):
         decoded, kl = stage.reconstruct(REAL, generator)
-        assert torch.allclose(decoded, guided_decode(stage.vae, z * stage.vae.config.scaling_factor, features))
+        assert torch.allclose(decoded, decode_with_luminance(stage.vae, z * stage.vae.config.scaling_factor, features))
         assert kl.item() == pytest.approx(distribution.kl().mean().item())
 
 

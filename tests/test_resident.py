@@ -15,10 +15,12 @@ from lcad.data.build.packing import pack
 from lcad.data.datasets import open_photos
 from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, dense_tokens, open_packed
 from lcad.data.resident import ResidentPhotos
-from lcad.instance_sampling import LabelTargets, LogitTargets
+from lcad.instance_sampling import LogitTargets
 from lcad.masks.types import InstanceMasks
 from lcad.text.phrases import Phrase
+from lcad.training.attention_supervision import LabelTargets, localization_loss
 from lcad.training.latent_stage import LatentStage, _grey
+from lcad.training.localizer_stage import LocalizerStage
 from lcad.training.pixel_stage import PixelStage
 from lcad.training.start import build_pipeline
 from lcad.training.teacher import AlignmentHead, Teacher
@@ -58,7 +60,8 @@ def packed(data, tmp_path_factory):
 def stage_of(**options) -> LatentStage:
     torch.manual_seed(0)
     options = {"trainable": ["unet.*", "text_encoder.*"]} | options
-    return LatentStage(build_pipeline(tiny_config()), LatentConfig(**options), TrainerConfig())
+    stage = LocalizerStage if options.get("looking") else LatentStage
+    return stage(build_pipeline(tiny_config()), LatentConfig(**options), TrainerConfig())
 
 
 def test_drawn_batches_are_what_the_folders_say(data, packed):
@@ -71,7 +74,7 @@ def test_drawn_batches_are_what_the_folders_say(data, packed):
     for index in range(len(photos)):
         image = torch.from_numpy(np.asarray(photos.square(index)).copy()).permute(2, 0, 1)[None].float() / 255
         for mirrored in (False, True):
-            moments = stage.prepare({"image": image.flip(-1) if mirrored else image})["moments"][0]
+            moments = stage.prepare(image.flip(-1) if mirrored else image)["moments"][0]
             known[index, mirrored] = moments
     both = [dense_tokens(packed, m).tolist() for m in (False, True)]
     tokens = list(zip(*both, strict=True))
@@ -161,7 +164,8 @@ def test_targets_from_label_maps_are_those_of_masks(packed, data):
         logits = torch.randn(6, 2, pixels, 77, generator=torch.Generator().manual_seed(pixels))
         gradients = (one.gradient(logits, "element") for one in (targets, expected))
         assert torch.allclose(*gradients, atol=1e-6)
-        assert targets.grounding_loss(logits).item() == pytest.approx(expected.grounding_loss(logits).item(), rel=1e-3)
+        losses = [localization_loss(one, logits).item() for one in (targets, expected)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     none = targets.weighing(batch["share"] * 0)
     assert not none.gradient(logits, "element").any() and targets.gradient(logits, "element").any()
 
@@ -223,7 +227,7 @@ def test_features_are_drawn_to_the_teachers(teacher_file, packed, data):
     assert stage.unet.mid_block.attentions[0].proj_in.weight.grad.abs().max() > 0
     assert all(map(torch.equal, before, stage.teacher.features.state_dict().values()))
     stage.eval()
-    assert stage._taught(batch) is None, "in training alone"
+    assert stage._loss(batch, torch.Generator().manual_seed(0)).item() < 10, "in training alone"
     head = AlignmentHead(4, 3)
     said = head(torch.ones(1, 4, 2, 2)).detach()
     assert head.loss(torch.ones(1, 4, 2, 2), said).item() == pytest.approx(0, abs=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ldm.guidance import guided
+from ldm.guidance import classifier_free_guidance
 from ldm.sampling import sample
 from ldm.schedulers import PREDICTIONS, SCHEDULERS, build_scheduler
 
@@ -57,4 +57,4 @@ def test_guidance_formula():
     def predict(x, t):
         return torch.cat([torch.full((1, 1), 3.0), torch.full((1, 1), 1.0)])
 
-    assert guided(predict, 5.0)(torch.zeros(1, 1), torch.tensor(0)).item() == 1 + 5 * (3 - 1)
+    assert classifier_free_guidance(predict, 5.0)(torch.zeros(1, 1), torch.tensor(0)).item() == 1 + 5 * (3 - 1)

@@ -116,7 +116,7 @@ def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo
     model = tmp_path / "grounding" / "model"
     touched = changed(base, model)
     assert touched and all(name.startswith("grounding.") and ("attn2" in name or "fc1" in name) for name in touched)
-    own, learnt = LCADPipeline.from_pretrained(base).unet.state_dict(), load_file(model / "grounding/model.safetensors")
+    own, learnt = LCADPipeline.from_pretrained(base).unet.state_dict(), load_file(model / "localizer/model.safetensors")
     assert all(not torch.equal(own[name.removeprefix("unet.")], learnt[name]) for name in learnt if "to_k" in name)
 
     further = ["latent.trainable=[text_encoder.*fc1*]", "latent.learning_rate=0", f"output={tmp_path / 'further'}"]

@@ -54,5 +54,6 @@ def stage_of(config: StageConfig) -> tuple[type, object]:
         return PixelStage, config.pixel
     assert isinstance(config, LatentStageConfig)
     from lcad.training.latent_stage import LatentStage
+    from lcad.training.localizer_stage import LocalizerStage
 
-    return LatentStage, config.latent
+    return LocalizerStage if config.latent.looking else LatentStage, config.latent

@@ -8,19 +8,19 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lcad.data.photos import PhotoDataset
 from lcad.io.images import ImageError, to_tensor
 from lcad.text.captions import SCARCE_CAPTION, mirror_words
-from ldm.text_encoder import encode_captions
 
 BATCH = 16
 
@@ -57,25 +57,33 @@ class CachedDataset(Dataset):
 
 
 @torch.no_grad()
-def open_cache(stage, photos: PhotoDataset, folder: Path) -> CachedDataset:
+def open_cache(
+    photos: PhotoDataset,
+    folder: Path,
+    prepare: Callable[[Tensor], dict[str, Tensor]],
+    encode: Callable[[list[str]], Tensor] | None,
+    fingerprint: Callable[[list], str],
+) -> CachedDataset:
     """Open the cache for these photos and these frozen weights, building it first if it is not there.
 
     Args:
-        stage: a `LatentStage`, on the device to build with.
         folder: holds one subfolder for each combination of photos and weights.
+        prepare: images (B, 3, S, S) in [0, 1] -> the tensors of them that are kept, by name.
+        encode: captions -> (captions, 77, D); None: text is not cached, its encoder is trained.
+        fingerprint: a description of the photos -> a hash of it and of all that `prepare` and `encode` depend on.
 
     Raises:
         ValueError: photos with random crops, which have no fixed latents.
     """
     if photos.crop != "center":
         raise ValueError(f"latent.cache needs data.crop=center, got {photos.crop}; random crops have no fixed latents")
-    place = folder / _fingerprint(stage, photos)
+    place = folder / fingerprint(_described(photos, with_captions=encode is not None))
     if not place.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder, prefix=f"{place.name}.partial."))
-        _write_images(stage, photos, partial)
-        if not stage.text_trained:
-            _write_text(stage, photos, partial)
+        _write_images(photos, prepare, partial)
+        if encode is not None:
+            _write_text(photos, encode, partial)
         try:
             partial.rename(place)
         except OSError:  # another device has finished the same cache
@@ -88,9 +96,8 @@ def _different(photos: PhotoDataset) -> dict[Path, int]:
     return {photo: index for index, photo in enumerate(photos.photos)}
 
 
-def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
+def _write_images(photos: PhotoDataset, prepare: Callable[[Tensor], dict[str, Tensor]], folder: Path) -> None:
     arrays: dict[str, np.memmap] = {}
-    bfloat16 = stage.trainer_config.precision == "bf16-mixed"
     indices = list(_different(photos).values())
     unreadable: dict[int, str] = {}
     for start in tqdm(range(0, len(indices), BATCH), "caching latents", unit="batch", mininterval=5):
@@ -102,11 +109,9 @@ def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
                 unreadable[row] = str(error)
         if not squares:
             continue
-        images = torch.stack(list(squares.values())).to(stage.device)
+        images = torch.stack(list(squares.values()))
         for mirrored in (0, 1) if photos.flip else (0,):
-            with torch.autocast(stage.device.type, torch.bfloat16, enabled=bfloat16):  # as in training
-                fixed = stage.prepare({"image": images.flip(-1) if mirrored else images})
-            for name, value in fixed.items():
+            for name, value in prepare(images.flip(-1) if mirrored else images).items():
                 if name not in arrays:
                     shape = (2 if photos.flip else 1, len(indices), *value.shape[1:])
                     arrays[name] = open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
@@ -114,30 +119,21 @@ def _write_images(stage, photos: PhotoDataset, folder: Path) -> None:
     (folder / "unreadable.json").write_text(json.dumps(unreadable))
 
 
-def _write_text(stage, photos: PhotoDataset, folder: Path) -> None:
+def _write_text(photos: PhotoDataset, encode: Callable[[list[str]], Tensor], folder: Path) -> None:
     captions = {"", SCARCE_CAPTION}.union(*(photos.captions.get(photo, ()) for photo in photos.photos))
     captions = sorted(captions | {mirror_words(caption) for caption in captions} if photos.flip else captions)
     text = None
     for start in tqdm(range(0, len(captions), BATCH), "caching text", unit="batch", mininterval=5):
-        rows = encode_captions(stage.pipeline.tokenizer, stage.text_encoder, captions[start : start + BATCH])
+        rows = encode(captions[start : start + BATCH])
         if text is None:
             text = open_memmap(folder / "text.npy", "w+", np.float16, (len(captions), *rows.shape[1:]))
         text[start : start + len(rows)] = rows.float().cpu().numpy()
     (folder / "captions.json").write_text(json.dumps(captions))
 
 
-def _fingerprint(stage, photos: PhotoDataset) -> str:
-    digest = hashlib.sha256()
-    texts = {} if stage.text_trained else photos.captions
+def _described(photos: PhotoDataset, with_captions: bool) -> list:
     listed = []
     for photo in tqdm(_different(photos), "checking photos against the cache", unit="photo", mininterval=5):
-        listed.append([hashlib.sha256(photo.read_bytes()).hexdigest(), texts.get(photo)])
-    described = [listed, photos.size, photos.flip, bool(stage.unet.site_names), stage.text_trained]
-    if stage.config.looking:  # its latents are zero
-        described.append("looking")
-    digest.update(json.dumps([described, stage.pipeline.config.hint_scale, stage.trainer_config.precision]).encode())
-    frozen: list[nn.Module] = [stage.vae, stage.luminance_encoder]
-    for module in frozen if stage.text_trained else [*frozen, stage.text_encoder]:
-        for value in module.state_dict().values():
-            digest.update(value.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+        captions = photos.captions.get(photo) if with_captions else None
+        listed.append([hashlib.sha256(photo.read_bytes()).hexdigest(), captions])
+    return [listed, photos.size, photos.flip]

@@ -14,7 +14,7 @@ from torch import Tensor
 from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.inference.records import model_hash
 from lcad.io.images import to_image, to_tensor
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
 from lcad.upsampling import recolor
 from ldm.autoencoder import encode
@@ -89,7 +89,7 @@ def round_trip(pipeline: LCADPipeline) -> Method:
         side = pipeline.model_size(*photo.shape[-2:])
         small = F.interpolate(photo[None], side, mode="bicubic", antialias=True).clamp(0, 1).to(pipeline.device)
         features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
-        decoded = guided_decode(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
+        decoded = decode_with_luminance(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
         return recolor(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
 
     return colorize

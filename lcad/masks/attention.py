@@ -15,7 +15,7 @@ from lcad.color import rgb_to_luminance
 from lcad.io.images import to_tensor
 from lcad.masks.types import shrink
 from lcad.text.phrases import Phrase
-from ldm.attention import attention_logits, layer_sizes
+from ldm.attention import LogitTransform, layer_sizes
 from ldm.autoencoder import latent_stride
 from ldm.text_encoder import encode_captions
 
@@ -53,8 +53,8 @@ def phrase_attention(
         2, pipeline.vae.config.latent_channels, *latent_size, generator=torch.Generator().manual_seed(seed)
     )
     last = torch.tensor(pipeline.scheduler.config.num_train_timesteps - 1, device=text.device)
-    with attention_logits(pipeline.unet, collect, rows=2):
-        pipeline.unet(noise.to(text), last, text, pipeline.unet.luminance_responses(features))
+    responses = pipeline.unet.luminance_responses(features)
+    pipeline.unet(noise.to(text), last, text, responses, LogitTransform(collect, rows=2))
     finest = max(maps)
     both = torch.stack(maps[finest]).mean(0).unflatten(-1, layer_sizes(latent_size)[finest])  # (2, P, ...)
     inside = F.interpolate((both[:1] + both[1:].flip(-1)) / 2, latent_size, mode="bilinear")[0]

@@ -17,9 +17,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from lcad.color import luminance_to_rgb
+from lcad.io.images import to_image
 from lcad.masks.attention import phrase_attention
 from lcad.masks.files import read_masks, read_spans, save_masks, save_spans
 from lcad.masks.matching import WEAK, Match, assign, outline, score_regions, unite
+from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import InstanceMasks, Provider, enlarge, shrink
 from lcad.text.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.text.reading import not_understood
@@ -127,6 +130,16 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
         )
 
     return find
+
+
+def masks_from_captions(
+    pipeline: "LCADPipeline", luminances: list[Tensor], captions: list[str]
+) -> list[InstanceMasks | None]:
+    """What `finder_of_regions` finds in the luminance of photos, L (1, H, W) in [0, 100] each; None: nothing."""
+    find = finder_of_regions(pipeline, luminance_regions)
+    photos = [to_image(luminance_to_rgb(own)) for own in luminances]
+    found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
+    return [None if item is None or not item.instances.phrases else item.instances for item in found]
 
 
 def _attended(attention: Tensor, size: tuple[int, int]) -> Tensor:

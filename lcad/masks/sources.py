@@ -1,7 +1,6 @@
 """Sources of instance masks by name, and the function from a photo and its caption to masks each comes to."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,27 +40,27 @@ def build_finder(
         raise ValueError(f"unknown source of masks {source!r}; allowed: {', '.join(SOURCES)}")
     if source == "none":
         return None
-    looking = cache(pipeline.grounded)  # which may copy weights: once, and only for a finder that looks
+    localizer = pipeline.with_localizer  # may copy weights: only for a finder that needs them
     if source not in ("files", "auto"):
-        return finder_of_regions(looking(), PROVIDERS[source](options or ProviderOptions()))
-    filed = None if files is None else _finder_of_given(pipeline.tokenizer, looking, files, label_names)
+        return finder_of_regions(localizer(), PROVIDERS[source](options or ProviderOptions()))
+    filed = None if files is None else _finder_of_given(pipeline.tokenizer, localizer, files, label_names)
     if source == "files":
         if filed is None:
             raise ValueError("masks from files need their folder")
         return filed
-    automatic = finder_of_regions(looking(), best_provider(options or ProviderOptions()))
+    automatic = finder_of_regions(localizer(), best_provider(options or ProviderOptions()))
     if filed is None:
         return automatic
     return lambda path, photo, caption: filed(path, photo, caption) or automatic(path, photo, caption)
 
 
 def _finder_of_given(
-    tokenizer: CLIPTokenizer, looking: Callable[[], "LCADPipeline"], files: Path, label_names: Path | None
+    tokenizer: CLIPTokenizer, localizer: Callable[[], "LCADPipeline"], files: Path, label_names: Path | None
 ) -> MaskFinder:
     if not files.exists():
         raise FileNotFoundError(f"{files}: no such folder of masks, nor file of labelled objects")
     if files.is_file():
-        return finder_of_labels(looking(), coco_labels(files))
+        return finder_of_labels(localizer(), coco_labels(files))
     if label_names is not None:
-        return finder_of_labels(looking(), map_labels(files, label_names))
+        return finder_of_labels(localizer(), map_labels(files, label_names))
     return finder_of_files(files, tokenizer)

@@ -6,6 +6,7 @@ Letters: R regions, (H, W) pixels. Masks and scores are float32 on the CPU.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
@@ -80,3 +81,21 @@ def shrink(photo: Image.Image, side: int) -> Image.Image:
 def enlarge(masks: Tensor, photo: Image.Image) -> Tensor:
     """Masks of a shrunk photo (R, h, w) -> (R, H, W) at the photo's size."""
     return F.interpolate(masks[:, None], (photo.height, photo.width), mode="nearest-exact")[:, 0]
+
+
+def at_model_size(instances: InstanceMasks, size: tuple[int, int]) -> InstanceMasks:
+    """Masks in [0, 1] at the size (h, w) the model works at, without those that are empty there.
+
+    Raises:
+        ValueError: values outside [0, 1].
+    """
+    masks = torch.as_tensor(instances.masks, dtype=torch.float32)
+    if not ((masks >= 0) & (masks <= 1)).all():
+        raise ValueError(
+            f"masks with values from {masks.min():g} to {masks.max():g} for "
+            f"{', '.join(repr(phrase.text) for phrase in instances.phrases)}; allowed: 0 to 1; divide those in 0..255 by 255"
+        )
+    if tuple(masks.shape[-2:]) != size:
+        masks = F.interpolate(masks[None], size, mode="area")[0]
+    used = [i for i, mask in enumerate(masks) if mask.max() > 0]
+    return InstanceMasks([instances.phrases[i] for i in used], masks[used])

@@ -6,15 +6,17 @@ luminance. A response does not depend on the time step: it is computed once per 
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
-import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from ldm.attention import LogitTransform, set_logit_transform_processors
 
 SITES = {
     "none": "no extension: the plain UNet",
@@ -101,6 +103,7 @@ class ExtendedUNet(UNet2DConditionModel):
             for i, block in enumerate(self.down_blocks):
                 for j, resnet in enumerate(block.resnets):
                     self._extend(resnet, "conv1", f"down_blocks.{i}.resnets.{j}.conv1")
+        set_logit_transform_processors(self)
 
     @classmethod
     def extract_init_dict(cls, config_dict: dict, **kwargs):
@@ -133,6 +136,7 @@ class ExtendedUNet(UNet2DConditionModel):
         extended.load_state_dict(kept)
         return extended
 
+    @apply_forward_hook  # as for `forward`: with offloading the weights come to the device first
     def luminance_responses(self, luminance: Tensor) -> Responses:
         """extension(resized luminance) of every site: the second sum of Eq. 5.
 
@@ -153,7 +157,7 @@ class ExtendedUNet(UNet2DConditionModel):
         return responses
 
     @contextmanager
-    def responding(self, responses: Responses) -> Iterator[None]:
+    def conditioned_on(self, responses: Responses) -> Iterator[None]:
         """Add `responses` to the outputs of their convolutions inside the `with` block."""
         sites = [self.get_submodule(site) for site in responses]
         before = [site.response for site in sites]
@@ -165,28 +169,44 @@ class ExtendedUNet(UNet2DConditionModel):
             for site, response in zip(sites, before, strict=True):
                 site.response = response
 
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, responses: Responses, **kwargs):
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        responses: Responses,
+        logit_transform: LogitTransform | None = None,
+        **kwargs,
+    ):
         """Predict the noise. As UNet2DConditionModel.forward, with the luminance responses of the batch.
 
         Args:
             responses: of `luminance_responses`, for these B rows; empty for the plain UNet.
+            logit_transform: what is done to the attention logits of this call.
         """
-        self._checkpoint_within(responses)
-        with self.responding(responses):
+        if logit_transform is not None:
+            kwargs["cross_attention_kwargs"] = {
+                **(kwargs.get("cross_attention_kwargs") or {}),
+                "logit_transform": logit_transform,
+            }
+        with self.conditioned_on(responses):
             return super().forward(sample, timestep, encoder_hidden_states, **kwargs)
 
-    def _checkpoint_within(self, responses: Responses) -> None:
-        """Make gradient checkpointing recompute under the same responses: it runs after `forward` has returned."""
-        if not (self.is_gradient_checkpointing and torch.is_grad_enabled()):
-            return
+    def set_default_attn_processor(self) -> None:
+        """The processors this UNet is made with, which take a call's `logit_transform`."""
+        set_logit_transform_processors(self)
+
+    def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable | None = None) -> None:
+        """As diffusers' own; what is computed again, after `forward` has returned, has the same responses."""
+        super().enable_gradient_checkpointing(gradient_checkpointing_func or self._checkpoint)
+
+    def _checkpoint(self, module: nn.Module, *args) -> Tensor:
+        responses = {site: self.get_submodule(site).response for site in self.site_names}
 
         def contexts():
-            return nullcontext(), self.responding(responses)
+            return nullcontext(), self.conditioned_on(responses)
 
-        def run(module, *args):
-            return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
-
-        self.enable_gradient_checkpointing(run)
+        return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
 
 
 def _plain(value: object) -> object:

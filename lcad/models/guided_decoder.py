@@ -4,10 +4,12 @@ Shapes: latents (B, C, h, w), scaled; images (B, 3, H, W) in [-1, 1].
 """
 
 from diffusers import AutoencoderKL
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 
-def guided_decode(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | None) -> Tensor:
+@apply_forward_hook  # with offloading the weights come to the device first, as for `vae.decode`
+def decode_with_luminance(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | None) -> Tensor:
     """Scaled latents + luminance features (shallow to deep, see `LuminanceEncoder`) -> images in about [-1, 1].
 
     The deepest feature is added after the first middle block, the next after the middle attention and the
@@ -23,8 +25,8 @@ def guided_decode(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | 
     x = middle.resnets[0](x, None) + next(deepest_first)
     x = middle.resnets[1](middle.attentions[0](x), None) + next(deepest_first)
     for block in decoder.up_blocks:
-        *guided, last = block.resnets
-        for resnet in guided:
+        *earlier, last = block.resnets
+        for resnet in earlier:
             x = resnet(x, None) + next(deepest_first)
         x = last(x, None)
         for upsampler in block.upsamplers or ():

@@ -1,34 +1,37 @@
-"""Weights for looking: the UNet and the text encoder once more, trained to attend to the objects that words name.
+"""Localizer weights: fine-tuned copies of the UNet and the text encoder, used only to find instance masks.
 
-A model trained for colours need not know what a cup looks like. With `latent.looking` copies of its weights learn, from
-masks, where objects are. They find masks (`lcad.masks.attention`), and what colorizes stays as it was. A checkpoint
-folder keeps those that were trained in `grounding/`.
+A model trained for colours need not know what a cup looks like. `lcad.training.localizer_stage` trains copies of its
+weights, from masks, to attend to the objects that words name. They find masks (`lcad.masks.attention`), and what
+colorizes stays as it was. A checkpoint folder keeps those that were trained in `localizer/`.
 """
 
 import copy
 from pathlib import Path
 
 import torch
+from accelerate.hooks import remove_hook_from_module
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ldm.checkpoint import CheckpointError, load_state_dict
+from ldm.devices import execution_device
 
-FILE = "grounding/model.safetensors"
+FILE = "localizer/model.safetensors"
+EARLIER_FILE = "grounding/model.safetensors"  # where checkpoints of version 0.1 have it
 PARTS = ("unet", "text_encoder")
 
-Grounding = dict[str, Tensor]
+LocalizerWeights = dict[str, Tensor]
 """<part>.<parameter> -> what it is while objects are looked for; the other parameters are the model's own"""
 
 
-def read_grounding(folder: Path, modules: dict[str, nn.Module]) -> Grounding | None:
+def read_localizer(folder: Path, modules: dict[str, nn.Module]) -> LocalizerWeights | None:
     """What a checkpoint folder has of them; None if it has none.
 
     Raises:
         CheckpointError: the file cannot be read, or is not for these modules.
     """
-    path = folder / FILE
-    if not path.is_file():
+    path = next((folder / name for name in (FILE, EARLIER_FILE) if (folder / name).is_file()), None)
+    if path is None:
         return None
     weights = load_state_dict(path)
     own = {f"{part}.{name}": value.shape for part in PARTS for name, value in modules[part].state_dict().items()}
@@ -41,16 +44,20 @@ def read_grounding(folder: Path, modules: dict[str, nn.Module]) -> Grounding | N
     return weights
 
 
-def write_grounding(folder: Path, weights: Grounding, dtype: torch.dtype) -> None:
+def write_localizer(folder: Path, weights: LocalizerWeights, dtype: torch.dtype) -> None:
     path = folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, path, {"format": "pt"})
 
 
-def looking(modules: dict[str, nn.Module], weights: Grounding) -> dict[str, nn.Module]:
+def localizer_parts(modules: dict[str, nn.Module], weights: LocalizerWeights) -> dict[str, nn.Module]:
     """Copies of the modules (by part) with these weights."""
     copies = {part: copy.deepcopy(modules[part]) for part in PARTS}
     for part, module in copies.items():
+        device = execution_device(module)
+        if hasattr(module, "_hf_hook"):  # offloaded: the copy stays where it computes
+            remove_hook_from_module(module, recurse=True)
+            module.to(device)
         own = {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
         module.load_state_dict(own, strict=False)
     return copies

@@ -18,7 +18,7 @@ from lcad.color import (
 )
 from lcad.config import PixelConfig, TrainerConfig
 from lcad.data.photos import PhotoDataset
-from lcad.models.guided_decoder import guided_decode
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.perceptual import build_lpips, psnr
 from lcad.pipeline import LCADPipeline
 from lcad.training.artifact_loss import artifact_loss
@@ -68,7 +68,7 @@ class PixelStage(pl.LightningModule):
         features = None
         if self.config.train == "luminance":
             features = self.luminance_encoder(rgb_to_hint(rgb, self.pipeline.config.hint_scale))
-        return guided_decode(self.vae, z, features), distribution.kl().mean()
+        return decode_with_luminance(self.vae, z, features), distribution.kl().mean()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         rgb = batch["image"]

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
+from diffusers import Transformer2DModel
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from ldm.checkpoint import load_state_dict
@@ -73,10 +75,34 @@ class Teacher(nn.Module):
 
 
 class AlignmentHead(nn.Sequential):
-    """What the UNet's features (B, C, h, w) say of the teacher's: two 1x1 convolutions, for training alone."""
+    """What the UNet's features (B, C, h, w) say of the teacher's: two 1x1 convolutions, for training alone.
+
+    Attributes:
+        noted: the features of the last pass in training, see `listen`.
+    """
 
     def __init__(self, channels: int, teacher_channels: int):
         super().__init__(nn.Conv2d(channels, HIDDEN, 1), nn.SiLU(), nn.Conv2d(HIDDEN, teacher_channels, 1))
+        self.noted: list[Tensor] = []
+
+    @classmethod
+    def of(cls, unet: nn.Module, site: str, teacher: Teacher, image_size: int) -> "AlignmentHead":
+        """For the module of the UNet called `site`; raises ValueError: it is no transformer of the UNet."""
+        module = dict(unet.named_modules()).get(site)
+        if not isinstance(module, Transformer2DModel):
+            raise ValueError(
+                f"latent.teacher_site: {site!r} is no transformer of the UNet, such as mid_block.attentions.0"
+            )
+        return cls(module.in_channels, teacher(torch.zeros(1, 3, image_size, image_size)).shape[1])
+
+    def listen(self, module: nn.Module) -> RemovableHandle:
+        """Note what the module gives in training, until the handle is removed."""
+
+        def note(module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+            if module.training and torch.is_grad_enabled():
+                self.noted[:] = [output if isinstance(output, Tensor) else output[0]]
+
+        return module.register_forward_hook(note)
 
     def loss(self, features: Tensor, wanted: Tensor) -> Tensor:
         """1 - cosine over channels, the mean over places: a scalar in [0, 2]."""

@@ -216,7 +216,7 @@ def train(
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed, config.init_parts)
     if not getattr(stage_config, "looking", False):
-        pipeline.grounding = None  # made for the weights as they are, which now change
+        pipeline.localizer = None  # made for the weights as they are, which now change
     photos = _open_photos(config, pipeline)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:

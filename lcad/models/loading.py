@@ -1,0 +1,127 @@
+"""Checkpoint folders read strictly: safetensors and JSON, every key accounted for, nothing executed."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL, SchedulerMixin
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from lcad.models.channel_extended_unet import ExtendedUNet
+from lcad.models.luminance_encoder import LuminanceEncoder
+from ldm.checkpoint import CheckpointError
+from ldm.schedulers import PREDICTIONS
+
+MODELS = {
+    "vae": AutoencoderKL,
+    "unet": ExtendedUNet,
+    "luminance_encoder": LuminanceEncoder,
+    "text_encoder": CLIPTextModel,
+}
+
+
+def load_parts(folder: Path, torch_dtype: torch.dtype | dict[str, torch.dtype], variant: str | None = None) -> dict:
+    """The parts of a checkpoint folder of this project, by their names.
+
+    Args:
+        torch_dtype: of all parts, or of each by its name, with `default` for the others.
+        variant: of the weights' file names, such as fp16.
+
+    Raises:
+        CheckpointError: one of them is missing, damaged or of another model.
+    """
+    dtypes = torch_dtype if isinstance(torch_dtype, dict) else {"default": torch_dtype}
+    default = dtypes.get("default", torch.float32)
+    parts = {
+        name: load_strictly(model, folder / name, dtypes.get(name, default), variant) for name, model in MODELS.items()
+    }
+    try:
+        parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({first_line(error)})") from error
+    parts["scheduler"] = load_scheduler(folder / "scheduler")
+    return parts
+
+
+def download(source: str, **options) -> Path:
+    """A snapshot of a hub id (`revision`, `token`, `cache_dir`, `local_files_only`: as huggingface_hub's own).
+
+    Raises:
+        CheckpointError: no such id, or it is not to be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt"]
+        return Path(snapshot_download(source, allow_patterns=patterns, **options))
+    except (OSError, ValueError, HFValidationError, HfHubHTTPError) as error:
+        raise CheckpointError(
+            f"{source}: no such checkpoint folder, and not to be had from the hub ({first_line(error)}); "
+            "see checkpoints/README.md"
+        ) from error
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object; raises CheckpointError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint folder of this project ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return content
+
+
+def load_strictly(model: type, folder: Path, dtype: torch.dtype, variant: str | None = None):
+    """`model.from_pretrained` in eval mode, with missing, left-over or misshapen keys as an error that lists them.
+
+    Args:
+        variant: of the weights' file names, such as fp16.
+
+    Raises:
+        CheckpointError: the folder does not hold the weights of this model.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; this is not a complete checkpoint folder")
+    dtype_name = "dtype" if model is CLIPTextModel else "torch_dtype"
+    try:
+        loaded, report = model.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            variant=variant,
+            **{dtype_name: dtype},
+        )
+    except Exception as error:  # diffusers and transformers raise many kinds for a damaged or foreign folder
+        raise CheckpointError(f"{folder}: does not load as {model.__name__} ({first_line(error)})") from error
+    wrong = {
+        kind: sorted(map(str, report.get(kind) or ()))
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{kind} {len(keys)}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
+        raise CheckpointError(f"{folder}: not the weights of this {model.__name__}: {listed}")
+    bad = [name for name, value in loaded.state_dict().items() if not value.sum(dtype=torch.float32).isfinite()]
+    if bad:
+        raise CheckpointError(f"{folder}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
+    return loaded.eval()
+
+
+def load_scheduler(folder: Path) -> SchedulerMixin:
+    """One of diffusers' schedulers, by its saved config; raises CheckpointError."""
+    config = read_json(folder / "scheduler_config.json")
+    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
+    if config.get("prediction_type", "epsilon") not in PREDICTIONS:
+        raise CheckpointError(
+            f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
+        )
+    return kind.from_config(config)
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
