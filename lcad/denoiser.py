@@ -42,9 +42,9 @@ def build_denoiser(
         timesteps: of the call, of which `refinement` may take a part.
         guidance_scale: asked at each step, where there are unconditional rows.
     """
-    luminance, text, instances = conditions.luminance, conditions.text, conditions.instances
-    rows = len(luminance)
-    responses = unet.luminance_responses(luminance.to(unet.dtype))
+    luminance, text = conditions.luminance.to(unet.dtype), conditions.text.to(unet.dtype)
+    rows, instances = len(luminance), conditions.instances
+    responses = unet.luminance_responses(luminance)
     if len(text) > rows:
         responses = {site: torch.cat([response, response]) for site, response in responses.items()}
 

@@ -23,15 +23,13 @@ from lcad.io.images import to_tensor
 from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.guided_decoder import decode_with_luminance
-from lcad.models.loading import download, load_parts, read_json
+from lcad.models.loading import download, load_parts, read_index
 from lcad.models.localizer import LocalizerWeights, localizer_parts, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
-from lcad.pipeline_inputs import CALLBACK_TENSORS, check_inputs, check_masks, one_each, step_callback
-from lcad.text.phrases import comma_phrases
-from lcad.tiling import Tile, tiled, tiles
+from lcad.pipeline_inputs import CALLBACK_TENSORS, check_inputs, common_sizes, instance_masks, one_each, step_callback
+from lcad.tiling import tiled, tiles
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
-from ldm.checkpoint import CheckpointError
 from ldm.guidance import Denoiser
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
@@ -63,12 +61,11 @@ class LCADPipeline(DiffusionPipeline):
 
     Attributes:
         source: the folder that `from_pretrained` has read, also of a hub id; None: made in memory.
-        guidance_scale: of the call in progress, which a callback may change.
         num_timesteps: of the call in progress.
     """
 
     source: Path | None = None
-    guidance_scale: float | None = None
+    _guidance_scale: float = 1.0  # of the call in progress; diffusers would write a plain attribute into the config
     num_timesteps: int | None = None
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
@@ -129,16 +126,7 @@ class LCADPipeline(DiffusionPipeline):
         folder = Path(source)
         if not folder.is_dir():
             folder = download(str(source), **hub_options)
-        index = read_json(folder / "model_index.json")
-        if index.get("_class_name") != cls.__name__:
-            raise CheckpointError(
-                f"{folder}: a checkpoint of {index.get('_class_name')}, not of {cls.__name__}; "
-                "convert it with scripts/convert_checkpoint.py"
-            )
-        if absent := [name for name in SETTINGS[:2] if name not in index]:
-            raise CheckpointError(
-                f"{folder / 'model_index.json'}: names no {' and no '.join(absent)}; convert it again"
-            )
+        index = read_index(folder, cls.__name__, SETTINGS[:2])
         parts = load_parts(folder, torch_dtype, variant)
         parts["localizer"] = read_localizer(folder, parts)
         pipeline = cls(**parts, **{name: index[name] for name in SETTINGS if name in index})
@@ -183,6 +171,15 @@ class LCADPipeline(DiffusionPipeline):
         size = self.model_size(height, width, long_side)
         covered = size if tiled_side is None else self.model_size(height, width, tiled_side)
         return (size, covered) if max(covered) > max(size) else (size,)
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of the call in progress, which a callback may change."""
+        return self._guidance_scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, scale: float) -> None:
+        self._guidance_scale = scale
 
     @torch.no_grad()
     def __call__(
@@ -250,37 +247,38 @@ class LCADPipeline(DiffusionPipeline):
         captions = one_each(caption if prompt is None else prompt, len(photos))
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
         check_inputs(photos, captions, mask_list, output_luminance, output_type, callback_on_step_end_tensor_inputs)
-        sizes = self._common_sizes(photos, long_side, tiled_side)
+        sizes = common_sizes({self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos})
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        self.guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         copies = num_images_per_prompt
 
         # 2. Luminance, masks and text, once a photo
         luminances = [photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos]
-        if "auto" in (mask for mask in mask_list if isinstance(mask, str)) and refinement is not None:
-            mask_list = self.find_masks(luminances, captions)
-        text = encode_captions(self.tokenizer, self.text_encoder, captions).repeat_interleave(copies, 0)
-        if self.guidance_scale != 1:
-            empty = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
-            text = torch.cat([text, empty.expand_as(text)])
+        instances = [
+            self.find_masks([own], [text])[0] if isinstance(mask, str) and mask == "auto" and refinement is not None
+            else instance_masks(mask, text, self.tokenizer, own)
+            for mask, text, own in zip(mask_list, captions, luminances, strict=True)
+        ]  # fmt: skip
+        text = self._encode_text(captions, negative_prompt, copies)
 
         # 3. Denoise, at the model's size and then in tiles if they are asked for
         z, done = None, 0
         self.num_timesteps = steps * len(sizes)
         for size in sizes:
-            features = self.luminance_features(luminances, size)
-            features = [feature.repeat_interleave(copies, 0) for feature in features]
-            instances = [
-                None if refinement is None or mask is None else self._instances(text_of, mask, own.shape[-2:], size)
-                for text_of, mask, own in zip(captions, mask_list, luminances, strict=True)
-                for _ in range(copies)
-            ]
+            features = [part.repeat_interleave(copies, 0) for part in self.luminance_features(luminances, size)]
+            masks_here = [None if item is None else at_model_size(item, size) for item in instances]
+            masks_here = [item for item in masks_here for _ in range(copies)]
             if latents is None or z is not None:
                 latents = self._draw_latents(len(photos) * copies, size, generator)
-            self.scheduler.set_timesteps(steps)
-            places = tiles(*(tuple(side // latent_stride(self.vae) for side in sides) for sides in (size, sizes[0])))
             z = sample(
-                self._denoiser(features[-1], text, instances, refinement, places),
+                self._denoiser(
+                    features[-1],
+                    text,
+                    masks_here,
+                    refinement,
+                    steps,
+                    [side // latent_stride(self.vae) for side in sizes[0]],
+                ),
                 latents.to(self._execution_device, torch.float32),
                 self.scheduler,
                 steps,
@@ -325,13 +323,12 @@ class LCADPipeline(DiffusionPipeline):
         hint = luminance_to_hint(resized, self.config.hint_scale)
         return self.luminance_encoder(hint.to(self._execution_device, self.luminance_encoder.dtype))
 
-    def _common_sizes(
-        self, photos: list[Tensor], long_side: int | None, tiled_side: int | None
-    ) -> tuple[tuple[int, int], ...]:
-        sizes = {self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos}
-        if len(sizes) != 1:
-            raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
-        return sizes.pop()
+    def _encode_text(self, captions: list[str], negative_prompt: str, copies: int) -> Tensor:
+        """(B, 77, D), and with guidance as many unconditional rows behind them."""
+        text = encode_captions(self.tokenizer, self.text_encoder, captions).repeat_interleave(copies, 0)
+        if self._guidance_scale == 1:
+            return text
+        return torch.cat([text, encode_captions(self.tokenizer, self.text_encoder, [negative_prompt]).expand_as(text)])
 
     def _draw_latents(
         self, count: int, size: tuple[int, int], generator: torch.Generator | list[torch.Generator] | None
@@ -348,30 +345,19 @@ class LCADPipeline(DiffusionPipeline):
         text: Tensor,
         instances: list[InstanceMasks | None],
         refinement: Refinement | None,
-        places: list[Tile],
+        steps: int,
+        tile: tuple[int, int],
     ) -> Denoiser:
-        """Of latents that tiles cover at `places`, see `lcad.denoiser`."""
+        """Of latents, in tiles of this size in pixels where they are larger, see `lcad.denoiser`."""
+        self.scheduler.set_timesteps(steps)
         size = tuple(luminance.shape[-2:])
-        denoisers = []
+        denoisers, places = [], tiles(size, tuple(side // latent_stride(self.vae) for side in tile))
         for rows, columns in places:
             masks = [None if item is None else item.part(rows, columns, size) for item in instances]
             conditions = Conditions(luminance[..., rows, columns], text, masks, refinement)
             timesteps = self.scheduler.timesteps
-            denoisers.append(build_denoiser(self.unet, conditions, timesteps, lambda: self.guidance_scale))
+            denoisers.append(build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale))
         return tiled(denoisers, places)
-
-    def _instances(
-        self, caption: str, masks: Masks, photo: tuple[int, int], size: tuple[int, int]
-    ) -> InstanceMasks | None:
-        """Masks as they are given -> at the model's size, without those that are empty there."""
-        if isinstance(masks, str):
-            return None
-        if isinstance(masks, InstanceMasks):
-            return at_model_size(masks, size)
-        phrases = comma_phrases(caption, self.tokenizer)
-        masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
-        check_masks(masks, caption, len(phrases), photo, latent_stride(self.vae))
-        return at_model_size(InstanceMasks(phrases[: len(masks)], masks), size)
 
     def _decode(self, z: Tensor, features: list[Tensor] | None) -> Tensor:
         """Latents -> pictures (B, 3, h, w) in [0, 1], float32 on the CPU."""

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
+from transformers import CLIPTokenizer
 
+from lcad.masks.types import InstanceMasks
 from lcad.text.captions import SCARCE_CAPTION
+from lcad.text.phrases import comma_phrases
 from ldm.sampling import StepCallback
 
 OUTPUT_LUMINANCE = ("input", "decoded")
 OUTPUT_TYPES = ("pil", "pt", "np", "decoded", "latent")
 CALLBACK_TENSORS = ("latents", "denoised")
+SHAPE_TOLERANCE = 8  # pixels of a photo's long side that masks of its shape may be off
 
 
 def one_each(caption: str | list[str] | None, photos: int) -> list[str]:
@@ -42,23 +48,40 @@ def check_inputs(
             raise ValueError(f"unknown {name} {given!r}; allowed: {', '.join(allowed)}")
 
 
-def check_masks(masks: Tensor, caption: str, phrases: int, photo: tuple[int, int], tolerance: int) -> None:
-    """Of masks for a caption of so many phrases and a photo (H, W); raises ValueError: they cannot be meant for these.
+def common_sizes(sizes: set[tuple[tuple[int, int], ...]]) -> tuple[tuple[int, int], ...]:
+    """The model sizes that all photos of a call come to; raises ValueError: they come to several."""
+    if len(sizes) != 1:
+        raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
+    return next(iter(sizes))
+
+
+def instance_masks(
+    masks: Tensor | np.ndarray | InstanceMasks | None, caption: str, tokenizer: CLIPTokenizer, photo: Tensor
+) -> InstanceMasks | None:
+    """Masks as they are given; arrays (phrases, H, W) belong to the comma-separated phrases of the caption.
 
     Args:
-        tolerance: pixels of the photo's long side that their shape may be off.
+        photo: (..., H, W), whose shape they must have.
+
+    Raises:
+        ValueError: they cannot be meant for this photo and caption.
     """
-    if masks.ndim != 3 or len(masks) > phrases:
+    if masks is None or isinstance(masks, (InstanceMasks, str)):
+        return None if isinstance(masks, str) else masks
+    phrases = comma_phrases(caption, tokenizer)
+    masks = torch.as_tensor(np.asarray(masks), dtype=torch.float32)
+    if masks.ndim != 3 or len(masks) > len(phrases):
         raise ValueError(
-            f"masks of shape {tuple(masks.shape)} for {phrases} phrases in {caption!r}; "
+            f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "
             "expected (phrases, H, W), at most one for each comma-separated phrase"
         )
-    height, width = masks.shape[-2:]
-    if abs(height * photo[1] - width * photo[0]) > tolerance * max(photo):
+    (height, width), own = masks.shape[-2:], photo.shape[-2:]
+    if abs(height * own[1] - width * own[0]) > SHAPE_TOLERANCE * max(own):
         raise ValueError(
-            f"masks of {width}x{height} pixels for a photo of {photo[1]}x{photo[0]}; "
+            f"masks of {width}x{height} pixels for a photo of {own[1]}x{own[0]}; "
             "expected (phrases, H, W) of the photo's size, or of its shape"
         )
+    return InstanceMasks(phrases[: len(masks)], masks)
 
 
 def step_callback(

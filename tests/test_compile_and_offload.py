@@ -1,4 +1,4 @@
-"""The conditioned UNet is a module like any other: it compiles whole, and its weights can be elsewhere between calls."""
+"""The conditioned UNet is a module like any other: it compiles whole, and its weights may be away between calls."""
 
 import copy
 

@@ -92,8 +92,8 @@ def at_model_size(instances: InstanceMasks, size: tuple[int, int]) -> InstanceMa
     masks = torch.as_tensor(instances.masks, dtype=torch.float32)
     if not ((masks >= 0) & (masks <= 1)).all():
         raise ValueError(
-            f"masks with values from {masks.min():g} to {masks.max():g} for "
-            f"{', '.join(repr(phrase.text) for phrase in instances.phrases)}; allowed: 0 to 1; divide those in 0..255 by 255"
+            f"masks with values from {masks.min():g} to {masks.max():g} for {[p.text for p in instances.phrases]}; "
+            "allowed: 0 to 1; divide those in 0..255 by 255"
         )
     if tuple(masks.shape[-2:]) != size:
         masks = F.interpolate(masks[None], size, mode="area")[0]

@@ -63,6 +63,19 @@ def download(source: str, **options) -> Path:
         ) from error
 
 
+def read_index(folder: Path, class_name: str, settings: tuple[str, ...]) -> dict:
+    """`model_index.json` of a checkpoint folder; raises CheckpointError: of another class or without settings."""
+    index = read_json(folder / "model_index.json")
+    if index.get("_class_name") != class_name:
+        raise CheckpointError(
+            f"{folder}: a checkpoint of {index.get('_class_name')}, not of {class_name}; "
+            "convert it with scripts/convert_checkpoint.py"
+        )
+    if absent := [name for name in settings if name not in index]:
+        raise CheckpointError(f"{folder / 'model_index.json'}: names no {' and no '.join(absent)}; convert it again")
+    return index
+
+
 def read_json(path: Path) -> dict:
     """A JSON object; raises CheckpointError."""
     try:
