@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint: the same as `lcad convert`; see lcad/cli/convert_checkpoint.py, or --help."""
+"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint.
+
+The same as `lcad convert`: see its --help, and lcad/cli/convert_checkpoint.py.
+"""
 
 from lcad.cli.convert_checkpoint import main
 

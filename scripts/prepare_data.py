@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Make a folder of 256x256 photos, captions and a manifest: the same as `lcad prepare`; see lcad/cli/prepare_data.py, or --help."""
+"""Make a folder of 256x256 photos, captions and a manifest.
+
+The same as `lcad prepare`: see its --help, and lcad/cli/prepare_data.py.
+"""
 
 from lcad.cli.prepare_data import main
 

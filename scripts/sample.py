@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
-"""Colorize photographs from captions: the same as `lcad sample`; see lcad/cli/sample.py, or --help."""
+"""Colorize photographs from captions.
 
-from lcad.cli.sample import EXAMPLES, ROOT, SOURCES, main, parse  # noqa: F401 - for tests
+The same as `lcad sample`: see its --help, and lcad/cli/sample.py.
+"""
+
+from lcad.cli.common import REPOSITORY as ROOT  # noqa: F401
+from lcad.cli.sample import EXAMPLES, SOURCES, main, parse  # noqa: F401
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Does the caption steer? Colours asked for against colours obtained: the same as `lcad steer`; see lcad/cli/steer.py, or --help."""
+"""Does the caption steer? Colours asked for against colours obtained.
+
+The same as `lcad steer`: see its --help, and lcad/cli/steer.py.
+"""
 
 from lcad.cli.steer import main
 

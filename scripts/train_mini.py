@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Train the whole bundled model from packed data: the same as `lcad train mini`; see lcad/cli/train_mini.py, or --help."""
+"""Train the whole bundled model from packed data.
+
+The same as `lcad train mini`: see its --help, and lcad/cli/train_mini.py.
+"""
 
 from lcad.cli.train_mini import main
 

@@ -5,12 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY as ROOT
 from lcad.cli.common import reporting
 from lcad.cli.sample_options import EXAMPLES, SOURCES, parse
 from ldm.devices import DTYPES, choose_device, share_out
 
-__all__ = ["EXAMPLES", "ROOT", "SOURCES", "main", "parse"]
+__all__ = ["EXAMPLES", "SOURCES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
 INTERRUPTED = 130  # exit status, as shells have it
 

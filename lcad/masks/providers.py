@@ -1,16 +1,26 @@
-"""Mask providers by name: each turns its options into a function from a photo and words to candidate regions."""
+"""Mask providers by name: each turns its options into a function from a photo and words to candidate regions.
+
+Those that need weights need packages of the extra `masks`, too: their modules are imported when they are asked for.
+"""
 
 from collections.abc import Callable
 from functools import partial
 
-from lcad.masks.referring import clipseg_provider, grounding_dino_provider
-from lcad.masks.sam import sam_provider
 from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import Provider, ProviderOptions
 
 
+def sam_provider(options: ProviderOptions) -> Provider:
+    """Segment Anything's regions; raises what `lcad.masks.sam.sam_provider` raises."""
+    from lcad.masks import sam
+
+    return sam.sam_provider(options)
+
+
 def referring_provider(options: ProviderOptions) -> Provider:
     """Grounding DINO and SAM where a SAM checkpoint is given, else CLIPSeg; raises what they raise."""
+    from lcad.masks.referring import clipseg_provider, grounding_dino_provider
+
     return clipseg_provider(options) if options.checkpoint is None else grounding_dino_provider(options)
 
 
