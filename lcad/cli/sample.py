@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from lcad.cli.common import reporting
-from lcad.cli.sample_options import EXAMPLES, SOURCES, parse
+from lcad.cli.sample_options import EXAMPLES, parse
 from ldm.devices import DTYPES, choose_device, share_out
 
-__all__ = ["EXAMPLES", "SOURCES", "main", "parse"]
+__all__ = ["EXAMPLES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
 INTERRUPTED = 130  # exit status, as shells have it
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from lcad.cli.common import REPOSITORY, build_parser
 from lcad.instance_sampling import MODES
+from lcad.masks.providers import SOURCES
 from ldm.devices import DTYPES
 from ldm.schedulers import SCHEDULERS
 
-SOURCES = ("auto", "none", "files", "regions", "sam", "referring")  # as lcad.masks.sources, which takes long to import
 MODEL = REPOSITORY / "checkpoints" / "mini"
 EXAMPLES = REPOSITORY / "data" / "examples"
 RANGES = {"guidance": (0, 100), "strength": (0, 1000)}

@@ -184,12 +184,12 @@ def build_fid(weights: str, device: torch.device):
     Raises:
         OSError: the weights are not there and cannot be downloaded. ValueError: torch-fidelity is not installed.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     if weights != "download" and not Path(weights).is_file():
         raise FileNotFoundError(f"FID: {weights}: no such file of Inception weights")
     if find_spec("torch_fidelity") is None:
-        raise ValueError("FID: needs the package torch-fidelity, which is not installed: pip install torch-fidelity")
+        raise ValueError('FID: needs the package torch-fidelity, which is not installed: pip install "lcad[eval]"')
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     path = None if weights == "download" else weights
     try:
         return FrechetInceptionDistance(2048, feature_extractor_weights_path=path).to(device)

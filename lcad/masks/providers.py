@@ -1,13 +1,21 @@
 """Mask providers by name: each turns its options into a function from a photo and words to candidate regions.
 
-Those that need weights need packages of the extra `masks`, too: their modules are imported when they are asked for.
+A new provider is one new module and one new row in `PROVIDERS`. Modules are imported when their provider is asked for:
+those that need weights need packages of the extra `masks`, too.
 """
 
 from collections.abc import Callable
-from functools import partial
 
-from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import Provider, ProviderOptions
+
+
+def regions_provider(options: ProviderOptions) -> Provider:
+    """Segments of the luminance, without weights."""
+    from functools import partial
+
+    from lcad.masks.superpixels import luminance_regions
+
+    return partial(luminance_regions, max_regions=options.max_regions)
 
 
 def sam_provider(options: ProviderOptions) -> Provider:
@@ -25,11 +33,14 @@ def referring_provider(options: ProviderOptions) -> Provider:
 
 
 PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {
-    "regions": lambda options: partial(luminance_regions, max_regions=options.max_regions),
+    "regions": regions_provider,
     "sam": sam_provider,
     "referring": referring_provider,
 }
 """regions needs no weights; sam a checkpoint; referring words_model, and a SAM checkpoint for Grounding DINO"""
+
+SOURCES = ("auto", "none", "files", *PROVIDERS)
+"""auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
 
 
 def best_provider(options: ProviderOptions) -> Provider:
