@@ -22,41 +22,46 @@ DOCUMENTS = [
 PROGRAMS = [*sorted((ROOT / "scripts").glob("*.py")), *sorted((ROOT / "lcad" / "cli").glob("*.py"))]
 PLACEHOLDERS = {"SOURCE": "auto"}  # what a document writes for any of an option's values
 SCHEMAS = {"train_pixel": PixelStageConfig, "train_latent": LatentStageConfig}
-START = re.compile(r"python scripts/\w+\.py\b|\blcad (?:[a-z]+\b|--)|pip install (?=-e|\"?lcad)")
+START = re.compile(r"python scripts/\w+\.py\b|\blcad (?:(?!import)[a-z]+\b|--)|pip install (?=-e|\"?lcad)")
 
 
 class Parsed(Exception):
     """Holds what a parser made of a command that it took."""
 
 
-def code_of(text: str) -> list[str]:
-    """The lines of code blocks and the inline code of a document in Markdown; continued lines are one."""
+def code_of(text: str) -> tuple[list[str], list[str]]:
+    """The lines of code blocks, and the inline code, of a document in Markdown; continued lines are one."""
     text = re.sub(r"\\\n\s*", " ", text)
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M)
     rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.S | re.M)
     indented = [line for line in rest.splitlines() if line.startswith("    ")]
     inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", rest)]
-    return [*"\n".join(fenced).splitlines(), *indented, *inline]
+    return [*"\n".join(fenced).splitlines(), *indented], inline
 
 
-def shown_commands() -> dict[str, list[str]]:
-    """Where a command is shown, and what -> its words."""
+def shown_commands() -> dict[str, tuple[list[str], bool]]:
+    """Where a command is shown, and what -> its words, and whether it is whole: in running text it may be a part."""
     found = {}
     for file in [*DOCUMENTS, *PROGRAMS]:
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".py":
             docstring = ast.get_docstring(ast.parse(text)) or ""
             lines = re.sub(r"\\\n\s*", " ", docstring).splitlines()
-            lines = [line for line in lines if START.match(line.strip())]
+            blocks, inline = [line for line in lines if START.match(line.strip())], []
         else:
-            lines = code_of(text)
-        for line in lines:
-            for part in line.split("&&"):
-                start = START.search(part)
-                if start:
-                    words = shlex.split(re.sub(r"\$\w+", "1", part[start.start() :]), comments=True)
-                    words = [PLACEHOLDERS.get(word, word) for word in words if word not in ("...", "COMMAND")]
-                    found[f"{file.relative_to(ROOT)}: {' '.join(words)}"] = words
+            blocks, inline = code_of(text)
+        parts = [
+            (part, whole)
+            for lines, whole in ((blocks, True), (inline, False))
+            for line in lines
+            for part in line.split("&&")
+        ]
+        for part, whole in parts:
+            start = START.search(part)
+            if start:
+                words = shlex.split(re.sub(r"\$\w+", "1", part[start.start() :]), comments=True)
+                words = [PLACEHOLDERS.get(word, word) for word in words if word not in ("...", "COMMAND")]
+                found[f"{file.relative_to(ROOT)}: {' '.join(words)}"] = words, whole
     return found
 
 
@@ -76,11 +81,13 @@ def program_of(words: list[str]) -> tuple[str, list[str]]:
     return "lcad.cli.main", words[1:]
 
 
-def parsed(module: str, options: list[str], monkeypatch) -> argparse.Namespace | None:
+def parsed(module: str, options: list[str], whole: bool, monkeypatch) -> argparse.Namespace | None:
     """What the module's own parser makes of the options; None where they ask for help alone."""
     parse_args = argparse.ArgumentParser.parse_args
 
     def stop(self, args=None, namespace=None):
+        for action in self._actions:
+            action.required = action.required and whole
         raise Parsed(parse_args(self, args, namespace))
 
     program = import_module(module)
@@ -102,7 +109,7 @@ def test_commands_are_found():
 
 @pytest.mark.parametrize("shown", SHOWN)
 def test_a_shown_command_is_taken(shown, monkeypatch, capsys):
-    words = SHOWN[shown]
+    words, whole = SHOWN[shown]
     if words[0] == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         named = [name for text in re.findall(r"\[([\w,]+)\]", " ".join(words)) for name in text.split(",")]
@@ -112,10 +119,10 @@ def test_a_shown_command_is_taken(shown, monkeypatch, capsys):
         assert (ROOT / words[1]).is_file()
     module, options = program_of(words)
     try:
-        args = parsed(module, options, monkeypatch)
+        args = parsed(module, options, whole, monkeypatch)
     except SystemExit as stopped:
         assert stopped.code == 0, capsys.readouterr().err
         return
     name = module.rpartition(".")[2]
-    if args is not None and name in SCHEMAS and (ROOT / args.config).exists():
+    if name in SCHEMAS and args is not None and args.config is not None:
         load_config(SCHEMAS[name], ROOT / args.config, args.overrides)
