@@ -13,8 +13,15 @@ and settings are not done again. With --fit crop results are in <output>/results
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcad.cli.common import build_parser, reporting
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from lcad.evaluation.scoring import Sample
+    from lcad.evaluation.tables import Cell
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_table(args, table, dataset: str) -> None:
+def write_table(args: argparse.Namespace, table: list["Cell"], dataset: str) -> None:
     from lcad.evaluation import tables
     from lcad.io.images import write_bytes
 
@@ -83,11 +90,13 @@ def write_table(args, table, dataset: str) -> None:
     print(tables.to_markdown(table, note))
 
 
-def results_folder(args) -> Path:
-    return args.output / ("results" if args.fit == "squash" else "results_crop")
+def results_folder(args: argparse.Namespace) -> Path:
+    return Path(args.output, "results" if args.fit == "squash" else "results_crop")
 
 
-def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, str]]:
+def colorize_with_model(
+    args: argparse.Namespace, levels: dict[str, list["Sample"]], masks: Path | None, fabric: "Fabric"
+) -> dict[str, tuple[Path, str]]:
     """Colorize with the model and, if asked, its ablations, on all devices -> method: (results, caption level)."""
     from tqdm import tqdm
 
@@ -97,7 +106,8 @@ def colorize_with_model(args, levels, masks, fabric) -> dict[str, tuple[Path, st
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
 
-    made, find_masks = {}, None
+    made: dict[str, tuple[Path, str]] = {}
+    find_masks = None
     for name in runs.ABLATIONS if args.ablations else ["L-CAD"]:
         model = args.without_slr if name == "W/o SLR" else args.model
         if model is None:

@@ -14,9 +14,14 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcad.cli.common import build_parser, reporting
 from lcad.text.levels import LEVELS
+
+if TYPE_CHECKING:
+    from lcad.data.build.preparation import Photos
+    from lcad.text.captions import Captions
 
 SHOWN = 20  # problems on the screen; all of them are in problems.txt
 
@@ -56,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def choose(args: argparse.Namespace, stack: ExitStack, report: Callable[[str], None]):
+def choose(args: argparse.Namespace, stack: ExitStack, report: Callable[[str], None]) -> tuple["Photos", "Captions"]:
     """The photos a data set is made of, and their captions."""
     from lcad.data.build.archives import file_member, list_members
     from lcad.data.build.preparation import captions_inside, first_photos, images_of, named_photos

@@ -4,10 +4,21 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcad.cli.common import reporting
 from lcad.cli.sample_options import EXAMPLES, parse
 from ldm.devices import DTYPES, choose_device, share_out
+
+if TYPE_CHECKING:
+    import torch
+    from lightning_fabric import Fabric
+
+    from lcad.inference.batch_runner import FolderRun
+    from lcad.inference.plan import Job, Settings
+    from lcad.inference.run_records import RecordedRun, RunRecord
+    from lcad.inference.summary import Summary
+    from lcad.pipeline import LCADPipeline
 
 __all__ = ["EXAMPLES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
@@ -39,7 +50,7 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     return jobs, not_read, inventory.notes + absent
 
 
-def settings_from(args: argparse.Namespace, pipeline):
+def settings_from(args: argparse.Namespace, pipeline: "LCADPipeline") -> "Settings":
     from lcad.inference.plan import settings_of
     from lcad.instance_sampling import Refinement
 
@@ -58,7 +69,7 @@ def settings_from(args: argparse.Namespace, pipeline):
     )
 
 
-def build_runner(args: argparse.Namespace, device, quiet: bool):
+def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) -> "FolderRun":
     from tqdm import tqdm
 
     from lcad.inference.batch_runner import FolderRun, RunOptions
@@ -117,7 +128,14 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
         record.close()
 
 
-def colorize(args: argparse.Namespace, runner, jobs: list, record, fabric, recorded: dict | None) -> int:
+def colorize(
+    args: argparse.Namespace,
+    runner: "FolderRun",
+    jobs: list["Job"],
+    record: "RunRecord",
+    fabric: "Fabric | None",
+    recorded: dict | None,
+) -> int:
     """The run itself, of this process's share of the jobs, and its summary."""
     import torch.distributed
     from tqdm import tqdm
@@ -153,7 +171,7 @@ def colorize(args: argparse.Namespace, runner, jobs: list, record, fabric, recor
     return INTERRUPTED if interrupted else status
 
 
-def tell(summary, output: Path) -> int:
+def tell(summary: "Summary", output: Path) -> int:
     """Write the contact sheet and say what came of the run -> exit status."""
     sheet = None
     if summary.rows:
@@ -169,13 +187,14 @@ def tell(summary, output: Path) -> int:
     return summary.status
 
 
-def show_plan(runner, jobs: list, processes: int) -> int:
+def show_plan(runner: "FolderRun", jobs: list["Job"], processes: int) -> int:
     """Say what would be done with each photo, and in about what time."""
     from collections import Counter
 
     from lcad.inference.summary import one_line
 
-    counts, first = Counter(), None
+    counts: Counter[str] = Counter()
+    first = None
     for job, state in runner.plan(jobs):
         counts[state] += 1
         first = first or (job if state == "new" else None)
@@ -194,7 +213,7 @@ def resume(folder: Path) -> int:
     return run(args_of(read_record(folder / RUN_RECORD), folder))
 
 
-def args_of(record, output: Path) -> argparse.Namespace:
+def args_of(record: "RecordedRun", output: Path) -> argparse.Namespace:
     """A recorded command, into a folder where nothing is overwritten; its paths are those of the folder it ran in."""
     command, parts = [], iter(record.command)
     for part in parts:

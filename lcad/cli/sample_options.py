@@ -165,8 +165,8 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if getattr(args, name) is not None and others:
             parser.error(f"--{name} takes the options of the recorded command; leave out {', '.join(others)}")
     if args.resume is None and args.repeat is None:
-        for option, given, bundled in (("--model", args.model, MODEL), ("--input", args.input or EXAMPLES, EXAMPLES)):
-            if str(given) == str(bundled) and not bundled.exists():
+        for option, path, bundled in (("--model", args.model, MODEL), ("--input", args.input or EXAMPLES, EXAMPLES)):
+            if str(path) == str(bundled) and not bundled.exists():
                 parser.error(
                     f"give {option}: what is taken without it comes with the repository alone, not with a wheel"
                 )

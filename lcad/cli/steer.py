@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from lcad.evaluation.color_control import finder_of_objects, main_objects, steer_photos, steer_scenes
     from lcad.evaluation.scoring import write_rows
     from lcad.io.images import list_images
+    from lcad.masks.from_text import MaskFinder
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
     from lcad.text.captions import read_captions
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
 
-    def build(source: str, files: Path | None = None):
+    def build(source: str, files: Path | None = None) -> MaskFinder | None:
         return build_finder(source, pipeline, files if source == "files" else None)
 
     found = {}

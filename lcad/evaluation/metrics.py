@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def clip_measure(name: str, weights: str, device: torch.device) -> Measure:
     return Measure("clip_score", f"100 max(cos, 0), open_clip {name} ({Path(weights).name})", "higher", score)
 
 
-def build_fid(weights: str, device: torch.device):
+def build_fid(weights: str, device: torch.device) -> Any:
     """torchmetrics' Frechet inception distance on its 2048 Inception features, images in uint8.
 
     Args:

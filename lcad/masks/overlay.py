@@ -27,7 +27,8 @@ def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
 
 def outlined(photo: Image.Image, found: FoundMasks) -> Image.Image:
     """The photo with the outline of each mask, labelled at its middle with its phrase and score."""
-    pixels, labels, font = np.array(photo.convert("RGB")), [], ImageFont.load_default(TEXT)
+    pixels, font = np.array(photo.convert("RGB")), ImageFont.load_default(TEXT)
+    labels: list[tuple[float, float, float, str, str]] = []
     for i, (phrase, mask) in enumerate(zip(found.instances.phrases, found.instances.masks, strict=True)):
         small = np.asarray(Image.fromarray((mask * 255).byte().numpy()).resize(photo.size)) > 127
         color = OUTLINES[i % len(OUTLINES)]

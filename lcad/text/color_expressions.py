@@ -98,7 +98,7 @@ def _slips() -> dict[str, str]:
 
     Short words, and letters added at the end, are left alone: they make other words ("oranges", "whiter", "Browne").
     """
-    slips = {}
+    slips: dict[str, str] = {}
     for color in _SPELLED:
         for k in range(1, len(color)):
             head, tail = color[:k], color[k:]
@@ -112,7 +112,8 @@ def _slips() -> dict[str, str]:
 def _library() -> dict[str, tuple[float, float, float]]:
     """Colour name -> RGB in [0, 1]; CSS before XKCD."""
     colors = json.loads(Path(__file__).with_name("color_values.json").read_text(encoding="utf-8"))["colors"]
-    return {name: tuple(byte / 255 for byte in bytes.fromhex(value[1:])) for name, value in colors.items()}
+    channels = {name: bytes.fromhex(value[1:]) for name, value in colors.items()}
+    return {name: (red / 255, green / 255, blue / 255) for name, (red, green, blue) in channels.items()}
 
 
 def expression_end(words: list[Word], index: int) -> int:
