@@ -5,6 +5,7 @@ allowed (`ALLOWED`) is an error that names the key's path.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -121,14 +122,14 @@ class Checked:
 
     section: ClassVar[str] = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key, allowed in ALLOWED[self.section].items():
             given = getattr(self, key)
             for value in given if isinstance(given, list) else [given]:
                 if value is not None and value not in allowed:
                     said = allowed if isinstance(allowed, Range) else f"allowed: {', '.join(allowed)}"
                     raise ValueError(f"{self._path(key)}: got {value!r}; {said}")
-        if getattr(self, "final_learning_rate", None) is not None and self.learning_rate == 0:
+        if getattr(self, "final_learning_rate", None) is not None and getattr(self, "learning_rate", None) == 0:
             raise ValueError(f"{self._path('final_learning_rate')}: needs a learning_rate above 0 to come from")
 
     def _path(self, key: str) -> str:
@@ -297,7 +298,7 @@ class LatentConfig(Checked):
     scheduler: str = "ddim"  # likewise: a row of ldm.schedulers.SCHEDULERS
     inference_steps: int = 50  # saved as the model's own
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.looking and not self.grounding:
             raise ValueError("latent.looking: words learn to look by latent.grounding; set that above 0")
@@ -330,7 +331,7 @@ class AnyStageConfig(PixelStageConfig, LatentStageConfig):
     """A config of either stage, for its data alone."""
 
 
-def load_config(schema: type[StageConfig], path: str | Path, overrides: list[str] = ()) -> Any:
+def load_config(schema: type[StageConfig], path: str | Path, overrides: Sequence[str] = ()) -> Any:
     """Read a YAML config and `key=value` overrides into `schema`.
 
     Raises:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,9 +89,9 @@ class Conversion:
     def summary(self) -> str:
         """Used, dropped and initialised weights, a line each."""
         lines = [f"source: {self.kind}"]
-        for name, keys in self.used.items():
+        for name, count in self.used.items():
             parameters = sum(p.numel() for p in getattr(self.pipeline, name).parameters())
-            lines.append(f"{name}: {parameters:,} parameters, {keys} keys used")
+            lines.append(f"{name}: {parameters:,} parameters, {count} keys used")
         for reason, keys in self.dropped.items():
             lines.append(f"dropped: {len(keys)} keys ({reason}): {listing(keys, 3)}")
         lines += [f"initialised, has to be trained: {what}" for what in self.untrained]
@@ -155,12 +156,12 @@ def convert(
     return Conversion(pipeline, weights.kind, used, weights.dropped, untrained)
 
 
-def _build(build: Callable[..., nn.Module], part: Part, dtype: torch.dtype, zeros: str | None = None) -> nn.Module:
+def _build(build: Callable[..., nn.Module], part: Part, dtype: torch.dtype, zeros: str | None = None) -> Any:
     tensors = {key: tensor.to(dtype).contiguous() for key, tensor in part.tensors.items()}
     return build_with_weights(partial(build, **part.config), tensors, part.names, zeros)
 
 
-def _build_unet(luminance_channels: int, sites: str, **config) -> ExtendedUNet:
+def _build_unet(luminance_channels: int, sites: str, **config: Any) -> ExtendedUNet:
     return ExtendedUNet(**unet_config(**config), luminance_channels=luminance_channels, sites=sites)
 
 

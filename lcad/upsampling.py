@@ -3,7 +3,7 @@
 Shapes: chroma (B, 2, h, w) in Lab units; small (B, 1, h, w) and large (B, 1, H, W) L of the same photo, in [0, 100].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def bilateral(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -
     y, x = _centres(small, large)
     y, large = y[rows], large[..., rows, :]
     last_row, last_column = (side - 1 for side in small.shape[-2:])
-    total, weights = 0, 0
+    total, weights = torch.zeros((), device=large.device), torch.zeros((), device=large.device)
     for dy in range(-RADIUS, RADIUS + 1):
         for dx in range(-RADIUS, RADIUS + 1):
             row, column = (y.round() + dy).long(), (x.round() + dx).long()
@@ -87,7 +87,7 @@ def recolored_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice
         yield rows, lab_to_rgb(reduce_to_gamut(torch.cat([luminance[..., rows, :], part], dim=1)))
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(image: Tensor, size: Sequence[int]) -> Tensor:
     """(B, C, H, W) -> (B, C, *size), bicubic, antialiased."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -99,10 +99,11 @@ METHODS = {"bilinear": bilinear, "bicubic": bicubic, "bilateral": bilateral, "gu
 
 def _centres(small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
     """The centres (y, x) of the large pixels, in small pixels."""
-    return tuple(
+    y, x = (
         (torch.arange(many, device=large.device) + 0.5) * few / many - 0.5
         for few, many in zip(small.shape[-2:], large.shape[-2:], strict=True)
     )
+    return y, x
 
 
 def _enlarge(image: Tensor, like: Tensor, rows: slice, mode: str = "bicubic") -> Tensor:

@@ -1,66 +1,10 @@
 #!/usr/bin/env python3
-"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint into a checkpoint folder of this project.
+"""Convert Stable Diffusion 1.5 or the published L-CAD checkpoint.
 
-python scripts/convert_checkpoint.py downloads/l-cad.ckpt checkpoints/lcad
-python scripts/convert_checkpoint.py downloads/stable-diffusion-v1-5 checkpoints/sd15 --sites down_blocks
+The same as `lcad convert`: see its --help, and lcad/cli/convert_checkpoint.py.
 """
 
-import argparse
-from pathlib import Path
-
-from lcad.cli.common import reporting
-from lcad.conversion import convert
-from lcad.models.channel_extended_unet import SITES
-from ldm.devices import DTYPES
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
-    parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
-    parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
-    parser.add_argument(
-        "--sites", choices=SITES, default="conv_in", help="channel-extended convolutions (default: conv_in)"
-    )
-    parser.add_argument(
-        "--image-size", type=int, default=256, help="photos are brought to this size squared (default: 256)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
-    return parser.parse_args(argv)
-
-
-def check_output(source: Path, output: Path, overwrite: bool) -> None:
-    """Refuse an output that would destroy something. Raises ValueError."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output}: is a file; give a folder to write")
-    if output.resolve() in (source.resolve(), *source.resolve().parents):
-        raise ValueError(f"{output}: holds the source; give another folder to write")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise ValueError(f"{output}: is not empty; give another folder, or --overwrite")
-
-
-def run(args: argparse.Namespace) -> int:
-    check_output(args.source, args.output, args.overwrite)
-    conversion = convert(
-        args.source,
-        text_heads=args.text_heads,
-        sites=args.sites,
-        image_size=args.image_size,
-        dtype=DTYPES[args.dtype],
-    )
-    conversion.pipeline.save_pretrained(args.output)
-    print(conversion.summary())
-    print(f"written: {args.output}")
-    return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    return reporting(lambda: run(args))
-
+from lcad.cli.convert_checkpoint import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -128,7 +128,7 @@ def test_missing_weights_say_so(tmp_path, monkeypatch):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     (tmp_path / "inception.pth").touch()
     monkeypatch.setattr("lcad.evaluation.metrics.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install torch-fidelity"):
+    with pytest.raises(ValueError, match=r"pip install \"lcad\[eval\]"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     with pytest.raises(ValueError, match="CLIP score: ViT-none"):
         clip_measure("ViT-none", "openai", torch.device("cpu"))

@@ -1,1 +1,1 @@
-"""What the command lines share."""
+"""The command line: `lcad COMMAND`, one module for each command; importing this package loads nothing else."""

@@ -53,7 +53,7 @@ def clear_color(lab: np.ndarray) -> str | None:
     words = _pixel_words(lab)
     found, counts = np.unique(words, return_counts=True)
     shares = dict(zip(found.tolist(), (counts / len(lab)).tolist(), strict=True))
-    first = max(shares, key=shares.get)
+    first = max(shares, key=lambda word: shares[word])
     shade = {"grey": (), "black": ("grey",), "white": ("grey",)}.get(first, ("grey", "black"))
     hidden = sum(shares.pop(word, 0) for word in shade)
     seen = 1 - hidden

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,7 +176,7 @@ def clip_measure(name: str, weights: str, device: torch.device) -> Measure:
     return Measure("clip_score", f"100 max(cos, 0), open_clip {name} ({Path(weights).name})", "higher", score)
 
 
-def build_fid(weights: str, device: torch.device):
+def build_fid(weights: str, device: torch.device) -> Any:
     """torchmetrics' Frechet inception distance on its 2048 Inception features, images in uint8.
 
     Args:
@@ -184,12 +185,12 @@ def build_fid(weights: str, device: torch.device):
     Raises:
         OSError: the weights are not there and cannot be downloaded. ValueError: torch-fidelity is not installed.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
     if weights != "download" and not Path(weights).is_file():
         raise FileNotFoundError(f"FID: {weights}: no such file of Inception weights")
     if find_spec("torch_fidelity") is None:
-        raise ValueError("FID: needs the package torch-fidelity, which is not installed: pip install torch-fidelity")
+        raise ValueError('FID: needs the package torch-fidelity, which is not installed: pip install "lcad[eval]"')
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     path = None if weights == "download" else weights
     try:
         return FrechetInceptionDistance(2048, feature_extractor_weights_path=path).to(device)

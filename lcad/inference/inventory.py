@@ -100,5 +100,5 @@ def _look_into(folder: Path, files: list[str], inventory: Inventory) -> None:
         elif suffix in RAW.split():
             inventory.not_read[path] = "camera raw is not read; develop it to TIFF or PNG first"
         else:
-            cure = "pip install pillow-heif" if suffix in (".heic", ".heif") else "save it as PNG or TIFF"
+            cure = 'pip install "lcad[heic]"' if suffix in (".heic", ".heif") else "save it as PNG or TIFF"
             inventory.not_read[path] = f"images {suffix} are not read here; {cure}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lcad.instance_sampling import Refinement
 from lcad.text.levels import caption_at_level
@@ -45,7 +45,7 @@ class Settings:
         return 1 if self.pick else self.samples
 
 
-def settings_of(pipeline: "LCADPipeline", steps: int | None, guidance: float | None, **others) -> Settings:
+def settings_of(pipeline: "LCADPipeline", steps: int | None, guidance: float | None, **others: Any) -> Settings:
     """Settings with the scheduler that the pipeline has; None is the model's own steps or guidance."""
     steps = pipeline.config.num_inference_steps if steps is None else steps
     guidance = pipeline.config.guidance_scale if guidance is None else guidance
@@ -163,9 +163,9 @@ def plan_batches(
             company = frozenset(names) - {job.name for job in group}
             yield Batch(whole, sum(sizes(job)[1] for job in whole), company)
     sized = sorted(((*sizes(job), job) for job in grouped.get((), [])), key=lambda item: item[:2])
-    for _, group in groupby(sized, key=lambda item: item[0]):
+    for _, alike in groupby(sized, key=lambda item: item[0]):
         batch = Batch([])
-        for _, pixels, job in group:
+        for _, pixels, job in alike:
             if batch.jobs and (len(batch.jobs) == batch_size or batch.pixels + pixels > BATCH_PIXELS):
                 yield batch
                 batch = Batch([])

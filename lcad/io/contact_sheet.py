@@ -39,7 +39,7 @@ def contact_sheet(rows: list[Row], tile: int = 224) -> Image.Image:
     return sheet
 
 
-def fit_text(text: str, width: int, font: ImageFont.ImageFont) -> str:
+def fit_text(text: str, width: float, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
     """`text` on one line, cut with an ellipsis to `width` pixels; control characters are left out."""
     text = "".join(c for c in text if c.isprintable())
     most = max(0, int(4 * width))  # characters; more do not fit, however narrow

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin
 
 from lcad.io.color_profiles import ProfileError, gamma_space
 from lcad.io.pixels import ORIENTATION, ImageError, Pixels, interpreted, split_alpha, unsigned, upright
@@ -75,7 +75,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _deep_decoder(image: Image.Image) -> Callable[[bytes], np.ndarray] | None:
+def _deep_decoder(image: ImageFile.ImageFile) -> Callable[[bytes], np.ndarray] | None:
     """What decodes an image that Pillow would cut to 8 bit; None for all others."""
     if image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile):
         return imagecodecs.png_decode
@@ -84,7 +84,7 @@ def _deep_decoder(image: Image.Image) -> Callable[[bytes], np.ndarray] | None:
     return None
 
 
-def _ppm_peak(image: Image.Image) -> int:
+def _ppm_peak(image: ImageFile.ImageFile) -> int:
     arguments = image.tile[0][3]
     return arguments[1] if isinstance(arguments, tuple) and isinstance(arguments[1], int) else 255
 

@@ -19,17 +19,18 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lcad.io.decoding import decode, image_pixels, image_size
-from lcad.io.pixels import ImageError, Pixels
+from lcad.io.pixels import ImageError as ImageError
+from lcad.io.pixels import Pixels
 
 try:  # optional: pip install pillow-heif
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
-    HEIC = (".heic", ".heif")
+    HEIC: tuple[str, ...] = (".heic", ".heif")
 except ImportError:
     HEIC = ()
 
-_USUAL = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".tga")
+_USUAL: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".tga")
 _USUAL += (".pbm", ".pgm", ".ppm", ".jp2", ".avif")
 Image.init()
 IMAGE_SUFFIXES = (*(suffix for suffix in _USUAL if suffix in Image.registered_extensions()), *HEIC)

@@ -36,7 +36,8 @@ def metadata_of_info(info: dict) -> Metadata:
     """What Pillow has found in a file, `Image.info`; orientation is set to upright."""
     exif = info.get("exif") or _raw_profile(info, "exif") or _raw_profile(info, "APP1")
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    blocks = info.get("photoshop") if isinstance(info.get("photoshop"), dict) else {}
+    photoshop = info.get("photoshop")
+    blocks = photoshop if isinstance(photoshop, dict) else {}
     raw = _raw_profile(info, "iptc")
     iptc = blocks.get(0x0404) or _iptc_block(raw) or raw
     return Metadata(

@@ -73,7 +73,7 @@ class Photo:
     space: ColorSpace | None = None
     bits: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.exif = upright_exif(self.exif)
         if self.icc is not None and self.space is None:
             try:
@@ -98,8 +98,8 @@ class Photo:
                 linear = torch.from_numpy(self.space.linear(part))
                 luminance[:, rows] = linear_to_luminance(linear.movedim(-1, 0)).clamp(0, 100)
                 continue
-            part = torch.from_numpy(part.astype(np.float32) / peak)
-            rgb = part.expand(3, *part.shape) if part.ndim == 2 else part.movedim(-1, 0)
+            scaled = torch.from_numpy(part.astype(np.float32) / peak)
+            rgb = scaled.expand(3, *scaled.shape) if scaled.ndim == 2 else scaled.movedim(-1, 0)
             luminance[:, rows] = rgb_to_luminance(rgb)
         return luminance
 
@@ -109,7 +109,7 @@ class Photo:
 
     def encoded(self, rgb: Tensor) -> np.ndarray:
         """sRGB (3, H, W) in [0, 1] -> the values (H, W, 3) of a result, in its depth and profile."""
-        if self.icc is None:
+        if self.icc is None or self.space is None:
             return quantized(rgb, self.depth)
         return self.space.encoded(rgb.clamp(0, 1).movedim(0, -1).numpy(), self.depth)
 
@@ -146,7 +146,7 @@ def _beside(path: Path, pixels: Pixels) -> tuple[Metadata, tuple[float, float] |
         pixels.notes.append("its metadata is damaged and is left out")
         return Metadata(), None
     try:
-        x, y = (float(value) for value in dpi)
+        x, y = (float(value) for value in dpi or ())
     except (TypeError, ValueError, ZeroDivisionError):
         return metadata, None
     if not (1 < x < 1e6 and 1 < y < 1e6):
@@ -224,7 +224,8 @@ def quantized(rgb: Tensor, depth: int) -> np.ndarray:
 
 def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo, kept: Metadata) -> None:
     kind = Image.registered_extensions()[suffix]
-    options: dict = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    of_kinds: dict[str, dict] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options = of_kinds.get(kind, {})
     options |= {"dpi": source.dpi} if source.dpi else {}
     if kind != "BMP":
         limit = SEGMENT - _HEADER if kind == "JPEG" else 1 << 31
@@ -237,7 +238,7 @@ def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo, kep
 
 def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadata) -> None:
     directory, order = read_exif(kept.exif)
-    tags = [(tag, *entry, True) for tag, entry in directory.items() if isinstance(entry, tuple)]
+    tags: list[tuple] = [(tag, *entry, True) for tag, entry in directory.items() if isinstance(entry, tuple)]
     below = {tag: entry for tag, entry in directory.items() if isinstance(entry, dict) and tag in (EXIF_IFD, GPS_IFD)}
     # where they lie is known when all else is written; and tifffile takes their numbers from nobody
     tags += [(tag - 1, "I", 1, 0, True) for tag in below]

@@ -113,7 +113,8 @@ def _white(values: np.ndarray) -> tuple[float, list[str]]:
 
 def _scaled(values: np.ndarray, black: float, white: float, kind: type) -> np.ndarray:
     """`black` to `white` -> the range of `kind`, in strips."""
-    result, peak = np.empty(values.shape, kind), np.iinfo(kind).max
+    result: np.ndarray = np.empty(values.shape, kind)
+    peak = np.iinfo(kind).max
     for rows in strips(*values.shape[:2]):
         part = (np.nan_to_num(values[rows].astype(np.float64), posinf=white) - black) / (white - black)
         result[rows] = (part.clip(0, 1) * peak + 0.5).astype(kind)

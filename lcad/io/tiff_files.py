@@ -162,7 +162,8 @@ def _from_lab(values: np.ndarray, photometric: int) -> np.ndarray:
     unit = 256 if deep else 1
     result = np.empty(values.shape, np.uint16)
     for rows in strips(*values.shape[:2]):
-        part = values[rows]
+        part: np.ndarray = values[rows]
+        signed: np.ndarray
         if icc:  # a and b from -128; of 16 bits L = 100 is 0xFF00
             lightness, chroma = part[..., :1] / (652.8 if deep else 2.55), part[..., 1:] / unit - 128.0
         else:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as coco
 from torch import Tensor
 
 from lcad.masks.files import MaskError
@@ -43,6 +42,8 @@ def segmentation_mask(segmentation: Segmentation, size: tuple[int, int]) -> Tens
     Raises:
         MaskError: malformed, or of a photo of another size.
     """
+    from pycocotools import mask as coco  # of the extra `masks`
+
     try:
         compressed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
         encoded = segmentation if compressed else coco.frPyObjects(segmentation, *size)

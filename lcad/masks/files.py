@@ -91,6 +91,7 @@ def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]]
 
 
 def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
+    values: np.ndarray
     if file.suffix.lower() == ".npy":
         try:
             values = open_memmap(file, "r")  # no pickles, nor archives

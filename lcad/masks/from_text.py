@@ -5,7 +5,7 @@ Shapes: P phrases with a mask, H x W the masks' size.
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,9 +142,9 @@ def masks_from_captions(
     return [None if item is None or not item.instances.phrases else item.instances for item in found]
 
 
-def _attended(attention: Tensor, size: tuple[int, int]) -> Tensor:
+def _attended(attention: Tensor, size: Sequence[int]) -> Tensor:
     """Where each phrase's word attends at all: maps (P, h, w) -> (P, *size) in {0, 1}."""
-    enlarged = F.interpolate(attention[:, None], size, mode="bilinear")[:, 0]
+    enlarged = F.interpolate(attention[:, None], tuple(size), mode="bilinear")[:, 0]
     return (enlarged > ATTENDED * enlarged.amax((1, 2), keepdim=True)).float()
 
 

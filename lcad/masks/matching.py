@@ -3,6 +3,7 @@
 Shapes: P phrases, R regions, H x W the photo's size, h x w the size of the attention maps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,7 +157,7 @@ def _with(regions: Regions, added: list[tuple[Tensor, int, float]]) -> Regions:
     )
 
 
-def _fits(position: str | None, cells: Tensor, size: tuple[int, int]) -> np.ndarray:
+def _fits(position: str | None, cells: Tensor, size: Sequence[int]) -> np.ndarray:
     """How well each region lies at a position, (R,) in [-1, 1]; 0 where the caption names none."""
     height, width = size
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")

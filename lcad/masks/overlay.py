@@ -1,8 +1,7 @@
 """Masks to look at: the photo with outlines, and where the model attends for each phrase."""
 
 import numpy as np
-from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
@@ -12,6 +11,8 @@ from lcad.masks.from_text import FoundMasks
 SIDE = 512  # pixels, long side of what is drawn
 TEXT = 28  # pixels, height of the labels: a contact sheet shows half of it
 OUTLINES = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324")
+
+HEAT = ("#000004", "#bc3754", "#fcffa4")  # black, red, yellow: matplotlib's inferno at 0, 0.5 and 1
 
 
 def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
@@ -26,7 +27,8 @@ def mask_row(photo: Image.Image, caption: str, found: FoundMasks) -> Row:
 
 def outlined(photo: Image.Image, found: FoundMasks) -> Image.Image:
     """The photo with the outline of each mask, labelled at its middle with its phrase and score."""
-    pixels, labels, font = np.array(photo.convert("RGB")), [], ImageFont.load_default(TEXT)
+    pixels, font = np.array(photo.convert("RGB")), ImageFont.load_default(TEXT)
+    labels: list[tuple[float, float, float, str, str]] = []
     for i, (phrase, mask) in enumerate(zip(found.instances.phrases, found.instances.masks, strict=True)):
         small = np.asarray(Image.fromarray((mask * 255).byte().numpy()).resize(photo.size)) > 127
         color = OUTLINES[i % len(OUTLINES)]
@@ -51,6 +53,6 @@ def outlined(photo: Image.Image, found: FoundMasks) -> Image.Image:
 def heat_map(photo: Image.Image, attention: Tensor) -> Image.Image:
     """An attention map (h, w) over the photo; the strongest place is yellow."""
     span = (attention.max() - attention.min()).clamp_min(1e-6)
-    heat = colormaps["inferno"](((attention - attention.min()) / span).numpy())[..., :3]
-    colors = Image.fromarray((heat * 255).astype(np.uint8)).resize(photo.size, Image.Resampling.BILINEAR)
+    grey = Image.fromarray(((attention - attention.min()) / span * 255).byte().numpy())
+    colors = ImageOps.colorize(grey, *HEAT[::2], mid=HEAT[1]).resize(photo.size, Image.Resampling.BILINEAR)
     return Image.blend(photo.convert("RGB"), colors, 0.6)

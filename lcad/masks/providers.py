@@ -1,25 +1,46 @@
-"""Mask providers by name: each turns its options into a function from a photo and words to candidate regions."""
+"""Mask providers by name: each turns its options into a function from a photo and words to candidate regions.
+
+A new provider is one new module and one new row in `PROVIDERS`. Modules are imported when their provider is asked for:
+those that need weights need packages of the extra `masks`, too.
+"""
 
 from collections.abc import Callable
-from functools import partial
 
-from lcad.masks.referring import clipseg_provider, grounding_dino_provider
-from lcad.masks.sam import sam_provider
-from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import Provider, ProviderOptions
+
+
+def regions_provider(options: ProviderOptions) -> Provider:
+    """Segments of the luminance, without weights."""
+    from functools import partial
+
+    from lcad.masks.superpixels import luminance_regions
+
+    return partial(luminance_regions, max_regions=options.max_regions)
+
+
+def sam_provider(options: ProviderOptions) -> Provider:
+    """Segment Anything's regions; raises what `lcad.masks.sam.sam_provider` raises."""
+    from lcad.masks import sam
+
+    return sam.sam_provider(options)
 
 
 def referring_provider(options: ProviderOptions) -> Provider:
     """Grounding DINO and SAM where a SAM checkpoint is given, else CLIPSeg; raises what they raise."""
+    from lcad.masks.referring import clipseg_provider, grounding_dino_provider
+
     return clipseg_provider(options) if options.checkpoint is None else grounding_dino_provider(options)
 
 
 PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {
-    "regions": lambda options: partial(luminance_regions, max_regions=options.max_regions),
+    "regions": regions_provider,
     "sam": sam_provider,
     "referring": referring_provider,
 }
 """regions needs no weights; sam a checkpoint; referring words_model, and a SAM checkpoint for Grounding DINO"""
+
+SOURCES = ("auto", "none", "files", *PROVIDERS)
+"""auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
 
 
 def best_provider(options: ProviderOptions) -> Provider:

@@ -3,6 +3,8 @@
 Letters: P phrases with words, Q the detector's queries, T tokens.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 import transformers
@@ -38,7 +40,7 @@ def clipseg_provider(options: ProviderOptions) -> Provider:
         ).logits
         logits = logits.reshape(len(wanted), 1, *logits.shape[-2:]).float().cpu()  # one phrase comes without its axis
         masks = F.interpolate(logits, (photo.height, photo.width), mode="bilinear").sigmoid()[:, 0]
-        return Regions(masks, wanted, masks.amax((1, 2)))
+        return Regions(masks, [*wanted], masks.amax((1, 2)))
 
     return provide
 
@@ -57,7 +59,7 @@ def grounding_dino_provider(options: ProviderOptions, builders: Builders = MODEL
     return grounded_regions(model, processor, sam, options.max_regions)
 
 
-def grounded_regions(model, processor, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
+def grounded_regions(model: Any, processor: Any, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
     """As `grounding_dino_provider`, of models that are ready; boxes below `threshold` are left out."""
 
     @torch.no_grad()
@@ -86,7 +88,7 @@ def grounded_regions(model, processor, sam: Sam, max_regions: int = 40, threshol
 
 
 def _detection_prompt(
-    tokenizer, words: list[str], max_tokens: int
+    tokenizer: Any, words: list[str], max_tokens: int
 ) -> tuple[transformers.BatchEncoding, list[list[int]]]:
     """Grounding DINO's prompt ("cup. red hat."), and the tokens of each of the words; none beyond its end."""
     words = [" ".join(word.lower().replace(".", " ").split()) for word in words]
@@ -109,7 +111,7 @@ def _nothing(photo: Image.Image) -> Regions:
     return Regions(torch.zeros(0, photo.height, photo.width), [], torch.zeros(0))
 
 
-def _load(model: type, processor: type, published: str, options: ProviderOptions):
+def _load(model: Any, processor: Any, published: str, options: ProviderOptions) -> tuple[Any, Any]:
     """A model, frozen, on its device, and its processor."""
     source = options.words_model or published
     try:

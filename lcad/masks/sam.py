@@ -4,6 +4,7 @@ Photos are shrunk to the size SAM works at before, and masks enlarged after, so 
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def load_sam(options: ProviderOptions, builders: Builders = MODEL_TYPES) -> Sam:
     return sam.float().requires_grad_(False).to(options.device)
 
 
-def sam_regions(sam: Sam, max_regions: int = 40, **settings) -> Provider:
+def sam_regions(sam: Sam, max_regions: int = 40, **settings: Any) -> Provider:
     """Regions for any phrase, from a grid of points; score: SAM's predicted IoU times stability.
 
     Args:

@@ -8,14 +8,13 @@ from transformers import CLIPTokenizer
 
 from lcad.masks.from_text import MaskFinder, finder_of_files, finder_of_regions
 from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
-from lcad.masks.providers import PROVIDERS, best_provider
+from lcad.masks.providers import PROVIDERS, SOURCES, best_provider
 from lcad.masks.types import ProviderOptions
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
 
-SOURCES = ("auto", "none", "files", *PROVIDERS)
-"""auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
+__all__ = ["SOURCES", "build_finder"]
 
 
 def build_finder(

@@ -36,11 +36,11 @@ def luminance_regions(photo: Image.Image, phrases: list[str], max_regions: int =
     for row, (labels, _) in zip(members, unions, strict=True):
         row[labels] = 1
     # in torch: the threads of NumPy's own products would go on waiting for more work while the UNet wants the cores
-    areas = torch.from_numpy(areas).float()
-    sizes = members @ areas
+    weights = torch.from_numpy(areas).float()
+    sizes = members @ weights
     fitting = (sizes >= AREA[0] * segments.size) & (sizes <= AREA[1] * segments.size)
     members, sizes = members[fitting], sizes[fitting]
-    overlap = (members * areas) @ members.T
+    overlap = (members * weights) @ members.T
     iou = overlap / (sizes[:, None] + sizes - overlap)
     kept: list[int] = []
     for region in range(len(members)):
@@ -70,14 +70,14 @@ def _graph(luminance: np.ndarray, segments: np.ndarray) -> RAG:
 
 def _cost(graph: RAG, a: int, b: int, length: float, step: float) -> float:
     """Of merging two regions: (difference of their means + mean step across their border) smaller area / border."""
-    a, b = graph.nodes[a], graph.nodes[b]
-    difference = abs(a["total"] / a["area"] - b["total"] / b["area"])
-    return (difference + step / length) * min(a["area"], b["area"]) / length
+    one, other = graph.nodes[a], graph.nodes[b]
+    difference = abs(one["total"] / one["area"] - other["total"] / other["area"])
+    return (difference + step / length) * min(one["area"], other["area"]) / length
 
 
 def _unions(graph: RAG, segments: np.ndarray) -> list[tuple[list[int], float]]:
     """Every segment and union that is merged into a larger one: its segments, and the cost of that merge."""
-    found = []
+    found: list[tuple[list[int], float]] = []
 
     def merge(graph: RAG, a: int, b: int) -> None:  # before b takes a over
         found.extend((graph.nodes[node]["labels"], graph[a][b]["weight"]) for node in (a, b))

@@ -74,8 +74,8 @@ class ProviderOptions:
 def shrink(photo: Image.Image, side: int) -> Image.Image:
     """The photo as RGB, with `side` pixels at most on its long side."""
     scale = min(1, side / max(photo.size))
-    size = tuple(max(1, round(length * scale)) for length in photo.size)
-    return photo.convert("RGB").resize(size, Image.Resampling.BOX)
+    width, height = (max(1, round(length * scale)) for length in photo.size)
+    return photo.convert("RGB").resize((width, height), Image.Resampling.BOX)
 
 
 def enlarge(masks: Tensor, photo: Image.Image) -> Tensor:

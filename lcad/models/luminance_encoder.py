@@ -38,8 +38,10 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
         del self.encoder.conv_norm_out, self.encoder.conv_act, self.encoder.conv_out
         widths = [width for width in block_out_channels for _ in range(layers_per_block)]
         widths += [block_out_channels[-1]] * 2  # the middle
-        self.zero_convs = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths)
-        for convolution in self.zero_convs:
+        convolutions = [nn.Conv2d(width, width, 1) for width in widths]
+        self.zero_convs = nn.ModuleList(convolutions)
+        for convolution in convolutions:
+            assert convolution.bias is not None
             nn.init.zeros_(convolution.weight)
             nn.init.zeros_(convolution.bias)
 

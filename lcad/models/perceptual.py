@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import lpips
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -31,6 +30,8 @@ def build_lpips(net: str, backbone: str | None = None) -> nn.Module:
     """
     if net not in BACKBONES:
         raise ValueError(f"unknown LPIPS net {net!r}; allowed: {', '.join(BACKBONES)}")
+    import lpips  # of the extras `train` and `eval`
+
     metric = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
     if backbone is None:
         model = torchvision.models.get_model(BACKBONES[net], weights="IMAGENET1K_V1")

@@ -2,13 +2,15 @@
 
 The project's one vocabulary of colours: phrases and caption levels both read it.
 
-The names and their RGB values are those of matplotlib: CSS and the XKCD survey.
+The names and their RGB values are those of CSS and of the XKCD survey, as matplotlib has them (color_values.json).
 """
 
+import json
 import re
 import string
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -96,7 +98,7 @@ def _slips() -> dict[str, str]:
 
     Short words, and letters added at the end, are left alone: they make other words ("oranges", "whiter", "Browne").
     """
-    slips = {}
+    slips: dict[str, str] = {}
     for color in _SPELLED:
         for k in range(1, len(color)):
             head, tail = color[:k], color[k:]
@@ -109,10 +111,9 @@ def _slips() -> dict[str, str]:
 @cache
 def _library() -> dict[str, tuple[float, float, float]]:
     """Colour name -> RGB in [0, 1]; CSS before XKCD."""
-    from matplotlib.colors import CSS4_COLORS, XKCD_COLORS, to_rgb
-
-    xkcd = {name.removeprefix("xkcd:"): value for name, value in XKCD_COLORS.items()}
-    return {name: to_rgb(value) for name, value in (xkcd | CSS4_COLORS).items()}
+    colors = json.loads(Path(__file__).with_name("color_values.json").read_text(encoding="utf-8"))["colors"]
+    channels = {name: bytes.fromhex(value[1:]) for name, value in colors.items()}
+    return {name: (red / 255, green / 255, blue / 255) for name, (red, green, blue) in channels.items()}
 
 
 def expression_end(words: list[Word], index: int) -> int:

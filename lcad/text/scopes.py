@@ -233,7 +233,8 @@ def requests(text: Text) -> tuple[list[Scope], dict[int, Word | None]]:
     Returns:
         The colours that are to go, and the words that are read as another, or left out (None).
     """
-    going, read = [], {}
+    going: list[Scope] = []
+    read: dict[int, Word | None] = {}
     for k in range(len(text.words)):
         if text[k] not in REQUESTS or text[k - 1] in DETERMINERS or k in text.ends:
             continue

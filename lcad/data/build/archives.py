@@ -95,16 +95,23 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
                     path = info.filename.replace("\\", "/")
                     found.append(Member(source, path, info.file_size, link, partial(archive.open, info)))
         else:
-            archive = stack.enter_context(tarfile.TarFile.open(source, "r:"))
-            for info in archive:
-                special = not info.isfile()
-                if not info.isdir():
-                    found.append(Member(source, info.name, info.size, special, partial(archive.extractfile, info)))
+            tar = stack.enter_context(tarfile.TarFile.open(source, "r:"))
+            for entry in tar:
+                special = not entry.isfile()
+                if not entry.isdir():
+                    found.append(Member(source, entry.name, entry.size, special, partial(_extract, tar, entry)))
     except Exception as error:  # as above
         report(f"{source}: damaged, short or no .zip or uncompressed .tar, {len(found)} files listed ({error})")
     return [member for member in found if not member.name.startswith(".")]
 
 
+def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(entry)
+    if file is None:
+        raise MemberError("is no file")
+    return file
+
+
 def file_member(path: Path, folder: Path) -> Member:
     """A file of a folder of the user's own, where links are fine."""
-    return Member(folder, path.relative_to(folder).as_posix(), path.stat().st_size, False, partial(path.open, "rb"))
+    return Member(folder, path.relative_to(folder).as_posix(), path.stat().st_size, False, lambda: path.open("rb"))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from lcad.data.build.manifest import file_sha256
 from lcad.io.images import whole_file, write_bytes
@@ -65,6 +66,8 @@ def parse_record(content: object) -> FileRecord:
         ValueError: it is none.
     """
     fields = content if isinstance(content, dict) else {}
+    name: Any
+    sha256: Any
     name, sha256, size = (fields.get(key) for key in ("name", "sha256", "size"))
     good = is_plain_name(name) and isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)
     if not good or type(size) is not int or size < 0:
@@ -76,7 +79,8 @@ def split_file(path: Path, folder: Path, size: int) -> Path:
     """Write a file's pieces of at most `size` bytes, and then their manifest, into a folder -> the manifest."""
     if size < 1:
         raise ValueError(f"got {size} bytes as the size of a piece; give 1 or more")
-    pieces, whole = [], hashlib.sha256()
+    pieces: list[FileRecord] = []
+    whole = hashlib.sha256()
     with path.open("rb") as file:
         while (data := file.read(size)) or not pieces:
             piece = FileRecord(_piece_name(path.name, len(pieces)), hashlib.sha256(data).hexdigest(), len(data))

@@ -55,7 +55,8 @@ def images_of(members: list[Member], report: Callable[[str], None], split: str |
 
 def named_photos(images: list[Member], names: Iterable[str], report: Callable[[str], None]) -> Photos:
     """The photos of these names, in the order of the archive; a name without a photo, or with two, is reported."""
-    wanted, found = set(names), {}
+    wanted = set(names)
+    found: Photos = {}
     for member in images:
         if member.name in found:
             report(f"{member}: has the name of {found[member.name]}, which is used")

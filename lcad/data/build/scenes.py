@@ -230,10 +230,10 @@ def _ground(rng: np.random.Generator, size: int) -> tuple[tuple[str, str], np.nd
     rows = np.arange(size)[:, None]
     for name, zone in ((far, rows < horizon), (near, rows >= horizon)):
         ground = GROUNDS[name]
-        hue, chroma = np.radians(rng.uniform(*ground.hue)), rng.uniform(*ground.chroma)
+        hue, strength = np.radians(rng.uniform(*ground.hue)), rng.uniform(*ground.chroma)
         slope = rng.uniform(-8, 8) * (rows / size - 0.5)
         light = rng.uniform(*ground.luminance) + ground.contrast * _noise(rng, size, ground.grain) + slope
-        chroma = chroma * (1 + 0.12 * _noise(rng, size, (6, 6)))
+        chroma = strength * (1 + 0.12 * _noise(rng, size, (6, 6)))
         layer = np.stack([light.clip(3, 98), chroma * np.cos(hue), chroma * np.sin(hue)], axis=-1)
         lab[zone] = layer[zone]
     return (near, far), lab

@@ -1,0 +1,172 @@
+"""Colorize photographs from captions.
+
+    lcad sample                                     # the bundled examples with the bundled mini model
+    lcad sample --input photo.jpg --caption "a woman in a red coat"
+    lcad sample --input my_photos/ --captions my_photos/captions.json --output coloured/
+    lcad sample --input archive/ --recursive --output coloured/       # photos in folders below, too
+    lcad sample --input cups/ --show-masks                            # and see the masks it found
+    lcad sample --input cups/ --mask-folder masks/ --model checkpoints/lcad
+    lcad sample --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
+
+Results, a JSON record beside each, contact_sheet.png and run.jsonl are written to the output folder. A run that was
+stopped goes on by the same command or --resume coloured/; --repeat coloured/run.jsonl makes the same again elsewhere.
+Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lcad.cli.common import REPOSITORY, build_parser
+from lcad.instance_sampling import MODES
+from lcad.masks.providers import SOURCES
+from ldm.devices import DTYPES
+from ldm.schedulers import SCHEDULERS
+
+MODEL = REPOSITORY / "checkpoints" / "mini"
+EXAMPLES = REPOSITORY / "data" / "examples"
+RANGES = {"guidance": (0, 100), "strength": (0, 1000)}
+LEAST = {
+    "steps": 1,
+    "num_samples": 1,
+    "batch_size": 1,
+    "seed": 0,
+    "jobs": 1,
+    "devices": 1,
+    "nodes": 1,
+    "model_size": 16,
+    "tiled_size": 16,
+}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options of `lcad sample`, checked; `command` and `cwd` are what was given, and where, for the record."""
+    parser = build_parser("lcad sample", __doc__)
+    parser.add_argument("--model", default=str(MODEL), help="checkpoint folder or hub id (default: the mini model)")
+    _add_photos(parser)
+    _add_masks(parser)
+    _add_sampling(parser)
+    _add_machine(parser)
+    _add_run(parser)
+    args = parser.parse_args(argv)
+    args.command, args.cwd = sys.argv[1:] if argv is None else list(argv), Path.cwd()
+    check(args, parser)
+    return args
+
+
+def _add_photos(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("photos and captions").add_argument
+    add("--input", type=Path, help="a photo or a folder of photos (default: the bundled examples)")
+    add("--captions", type=Path, help="caption file (default: looked for beside the photos, see data/README.md)")
+    add("--caption", help="one caption for all photos")
+    add("--recursive", action="store_true", help="also the photos in folders below; results lie in the same folders")
+    add(
+        "--levels",
+        type=lambda text: tuple(text.split(",")),
+        default=("complete",),
+        help="caption levels, side by side on the contact sheet: complete (as given), partial, scarce",
+    )
+
+
+def _add_masks(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("instance masks").add_argument
+    add(
+        "--masks",
+        default="auto",
+        choices=SOURCES,
+        help="where instance masks come from: auto (the default: mask files if there are some, else found from the "
+        "caption by the best of the others whose weights are given), none, files, regions (of the luminance: without "
+        "weights), sam, referring (CLIPSeg, or Grounding DINO where a SAM checkpoint is given)",
+    )
+    add(
+        "--mask-folder",
+        type=Path,
+        help="mask files <photo's stem>/<i>_<anything>.png, i-th phrase of the caption; or a JSON of COCO's instances",
+    )
+    add("--label-names", type=Path, help="lines of '<id> <name>': --mask-folder holds label maps <photo's stem>.png")
+    add("--sam-checkpoint", help="weights of Segment Anything, such as sam_vit_h_4b8939.pth")
+    add("--sam-type", default="vit_h", help="the model type of that checkpoint: vit_h, vit_l or vit_b")
+    add("--words-model", help="folder or hub id of CLIPSeg, or of Grounding DINO, for referring masks")
+    add("--show-masks", action="store_true", help="write shown_masks/: regions with phrases and scores, attention maps")
+    add("--save-masks", action="store_true", help="write masks/, to be edited and read with --mask-folder")
+    add(
+        "--refinement",
+        default="one_pass",
+        choices=["none", *MODES],
+        help="instance-aware sampling, where there are masks",
+    )
+    add("--strength", type=float, help="strength of instance-aware sampling")
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("sampling").add_argument
+    add("--steps", type=int, help="sampling steps (default: the model's own)")
+    add("--scheduler", choices=list(SCHEDULERS), help="default: the model's own")
+    add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
+    add("--seed", type=int, default=0)
+    add("--num-samples", type=int, default=1, help="different colorizations of each photo")
+    add(
+        "--pick", choices=["adherence"], help="of the samples keep the one whose masked objects best have their colours"
+    )
+    add("--model-size", type=int, help="long side in pixels that the model works at (default: about its own size)")
+    add("--tiled-size", type=int, help="then work it out at this long side, in overlapping tiles of the size before it")
+    add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    of_torchrun = {name: int(os.environ.get(name, 1)) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")}
+    devices, nodes = of_torchrun.values()
+    add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
+    add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
+    add("--dtype", default="float32", choices=list(DTYPES))
+    add("--batch-size", type=int, default=4)
+    add("--jobs", type=int, default=2, help="threads that read photos ahead (default: 2)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("results and runs").add_argument
+    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add(
+        "--format",
+        choices=["png", "tif", "jpg", "webp", "bmp"],
+        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
+    )
+    add(
+        "--resume",
+        type=Path,
+        metavar="FOLDER",
+        help="go on with a run that was stopped, by its output folder",
+    )
+    add("--repeat", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
+    add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
+    add("--overwrite", action="store_true", help="replace results that were made with other settings")
+
+
+def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse values that no run can have, and options that would be of no effect."""
+    for name, least in LEAST.items():
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
+    if args.recursive and (args.mask_folder or args.save_masks):
+        parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
+    for name, (least, most) in RANGES.items():
+        value = getattr(args, name)
+        if value is not None and not least <= value <= most:  # nor is nan
+            parser.error(f"--{name} must be from {least} to {most}, got {value}")
+    if args.save_masks and args.mask_folder and args.mask_folder.resolve() == (args.output / "masks").resolve():
+        parser.error("--save-masks would replace the masks of --mask-folder; choose another --output")
+    own = {"resume": ("--resume",), "repeat": ("--repeat", "--output")}
+    for name, allowed in own.items():
+        given = [part.partition("=")[0] for part in args.command if part.startswith("--")]
+        others = sorted(set(given) - set(allowed))
+        if getattr(args, name) is not None and others:
+            parser.error(f"--{name} takes the options of the recorded command; leave out {', '.join(others)}")
+    if args.resume is None and args.repeat is None:
+        for option, path, bundled in (("--model", args.model, MODEL), ("--input", args.input or EXAMPLES, EXAMPLES)):
+            if str(path) == str(bundled) and not bundled.exists():
+                parser.error(
+                    f"give {option}: what is taken without it comes with the repository alone, not with a wheel"
+                )

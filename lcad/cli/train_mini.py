@@ -1,0 +1,59 @@
+"""Train the whole bundled model from packed data, on one GPU in twelve minutes or on the CPU in hours.
+
+python scripts/pack_data.py --config configs/mini_128_latent.yaml --output runs/packed_128 --processes 2 \\
+    --include vgg16.safetensors=data/weights/vgg16_features_fp16.safetensors \\
+        token_vectors.safetensors=data/weights/clip_bpe_vectors_128_fp16.safetensors
+lcad train mini --packed runs/packed_128 --minutes 12
+lcad train mini --packed part_1 part_2 --minutes 12 --pieces 15MB       # the weights leave in pieces
+lcad train mini --packed runs/packed_128 --minutes 240 trainer.batch_size=64 trainer.compile=false
+
+It runs configs/mini_128_*.yaml in their order, each within its share of the time. The same command goes on with a run
+that was stopped. Autoencoder and luminance encoder are the committed ones unless --from-scratch trains them too.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from lcad.cli.common import REPOSITORY, build_parser, reporting, stage_of
+
+
+def run(args: argparse.Namespace, started: float) -> int:
+    from lcad.data.build.pieces import parse_size
+    from lcad.training.speedrun import choose_steps, run_steps, write_pieces
+    from lcad.training.trainer import train
+
+    size = parse_size(args.pieces) if args.pieces else None
+    steps = choose_steps(args.from_scratch, args.without_slr)
+    model = run_steps(
+        steps,
+        REPOSITORY / "configs",
+        args.packed,
+        args.output,
+        args.minutes,
+        args.overrides,
+        lambda config, resume: train(config, *stage_of(config), resume),
+        started,
+    )
+    minutes = (time.monotonic() - started) / 60
+    print(f"wrote {model} in {minutes:.1f} min; try: lcad sample --model {model}")
+    if size:
+        manifest = write_pieces(model, args.output / "pieces", size)
+        print(f"in pieces: {manifest}; join them with scripts/join_pieces.py, then tar xf {model.name}.tar")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    started = time.monotonic()
+    parser = build_parser("lcad train mini", __doc__)
+    parser.add_argument("--packed", type=Path, nargs="+", required=True, help="folders that pack_data.py wrote")
+    parser.add_argument("--minutes", type=float, default=12, help="for everything, loading included (default: 12)")
+    parser.add_argument("--output", type=Path, default=Path("runs/mini_128"), help="default: runs/mini_128")
+    parser.add_argument("--from-scratch", action="store_true", help="train autoencoder and luminance encoder too")
+    parser.add_argument("--without-slr", action="store_true", help="also the variant that Table 1 needs")
+    parser.add_argument("--pieces", metavar="SIZE", help="also write the model in pieces of this size, such as 15MB")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of all steps, such as trainer.batch_size=64")
+    args = parser.parse_args(argv)
+    if args.minutes <= 0:
+        parser.error(f"--minutes must be above 0, got {args.minutes}")
+    return reporting(lambda: run(args, started))
