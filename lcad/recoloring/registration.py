@@ -8,6 +8,7 @@ Shapes: H x W the photo, h x w the picture, as they are compared; L float32 in [
 pixels, (0, 0) the centre of the first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -21,8 +22,11 @@ LEAST_MATCHES = 12  # that agree on a homography
 SCALES = (1 / 16, 16)  # of a picture to the photo
 FARTHEST = 0.03  # of the long side, by which flow may leave the homography
 STRUCTURE = 1 / 200  # of the long side, sigma of the neighbourhoods whose structure is compared
+RETURN = 0.002  # of the long side, at least a pixel: by which flow there and back may miss
 FLAT = 4.0  # variance of L that is taken for noise
 DOUBT, BELIEF = 0.35, 0.65  # correlation of structure from which a place is believed a little, and wholly
+LEAST_SIDE = 16  # pixels
+GOOD_AGREEMENT = 0.8  # at which nothing better is looked for
 LEAST_AGREEMENT = 0.5  # correlation of the structure of all that is shown by both
 LEAST_COVER = 0.02  # of the photo that the picture shows
 
@@ -36,9 +40,10 @@ class Registration:
     """How a picture fits a photo.
 
     Attributes:
-        places: (H, W, 2) float32, where each pixel of the photo lies in the picture (x, y), in [0, 1] of its sides.
+        places: (H, W, 2) float32, where each pixel of the photo lies in the picture (x, y), in [0, 1] of its sides. The
+            size is that of the photo, or a smaller one if the picture is coarser.
         confidence: (H, W) float32 in [0, 1]; 0 outside the picture.
-        scale: pixels of the picture as compared for one of the photo as compared.
+        scale: pixels of the picture for one of the photo, both as they were given.
         agreement: correlation of the structure where the picture shows the photo, at most 1.
         covered_mask: (H, W) float32, 1 where the picture shows the photo.
     """
@@ -77,29 +82,32 @@ def register(photo: np.ndarray, picture: np.ndarray) -> Registration:
 
 
 def _register(photo: np.ndarray, picture: np.ndarray) -> Registration:
-    if min(*photo.shape, *picture.shape) < 16:
-        raise WrongPair("one of them is less than 16 pixels high or wide, too small to be compared")
+    if min(*photo.shape, *picture.shape) < LEAST_SIDE:
+        raise WrongPair(f"one of them is less than {LEAST_SIDE} pixels high or wide, too small to be compared")
     best, reason = None, ""
-    for homography, matches in _homographies(photo, picture):
+    for homography, origin in _homographies(photo, picture):
         fit = _fit(photo, picture, homography)
         if fit is not None and (best is None or fit.agreement > best.agreement):
-            best = fit
-        if fit is not None:
-            reason = f"{matches}, and what lies there is unlike (agreement {fit.agreement:.2f}, {LEAST_AGREEMENT} needed)"
+            best, reason = fit, origin
+        if best is not None and best.agreement > GOOD_AGREEMENT:
+            break
     if best is None:
         raise WrongPair("nothing of the photo is found in it: too few of its details agree on a place")
     if best.agreement < LEAST_AGREEMENT:
-        raise WrongPair(f"it does not show this photo: {reason}")
+        agreement = f"agreement {best.agreement:.2f}, {LEAST_AGREEMENT} needed"
+        raise WrongPair(f"it does not show this photo: {reason}, but what is seen there is unlike ({agreement})")
     return best
 
 
-def _homographies(photo: np.ndarray, picture: np.ndarray):
+def _homographies(photo: np.ndarray, picture: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
     """Candidates (3, 3) from the photo's pixels to the picture's, each with what speaks for it."""
     (height, width), (h, w) = photo.shape, picture.shape
     found = _by_features(photo, picture)
     if found is not None:
         yield found[0], f"{found[1]} details agree on a place"
-    if abs(width * h - w * height) <= 0.03 * max(width * h, w * height):  # the same framing: smooth photos have no details
+    if abs(width * h - w * height) <= 0.03 * max(
+        width * h, w * height
+    ):  # the same framing: smooth photos have no details
         sx, sy = w / width, h / height
         yield np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]]), "it has the photo's shape"
 
@@ -107,7 +115,9 @@ def _homographies(photo: np.ndarray, picture: np.ndarray):
 def _by_features(photo: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The homography that most matches of SIFT features agree on, and their number."""
     sift = cv2.SIFT_create(FEATURES, contrastThreshold=0.02)
-    points, descriptors = zip(*(sift.detectAndCompute(_equalized(image), None) for image in (photo, picture)), strict=True)
+    points, descriptors = zip(
+        *(sift.detectAndCompute(_equalized(image), None) for image in (photo, picture)), strict=True
+    )
     if any(found is None or len(found) < LEAST_MATCHES for found in descriptors):
         return None
     roots = [np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)) for found in descriptors]  # RootSIFT
@@ -138,48 +148,64 @@ def _is_plausible(homography: np.ndarray, points: np.ndarray) -> bool:
 
 
 def _fit(photo: np.ndarray, picture: np.ndarray, homography: np.ndarray) -> Registration | None:
-    """Refine a homography with dense flow and see how well the picture fits then; None: it shows next to nothing."""
+    """Refine a homography with dense flow and see how well the picture fits then; None: it shows next to nothing.
+
+    Photo and picture are compared at the size of the coarser one, else detail that the other lacks would be unlike.
+    """
+    scale = _scale(homography, photo.shape)
+    if scale < 1:
+        photo, homography = _smaller(photo, scale), homography @ _enlarging(photo.shape, scale)
+    elif scale > 1:
+        picture, homography = (
+            _smaller(picture, 1 / scale),
+            np.linalg.inv(_enlarging(picture.shape, 1 / scale)) @ homography,
+        )
     height, width = photo.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     there = cv2.perspectiveTransform(np.dstack([x, y]).reshape(1, -1, 2), homography).reshape(height, width, 2)
-    scale = _scale(there)
-    if scale > 1:  # averaged, as the photo's pixels are
-        smaller = cv2.resize(picture, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
-    else:
-        smaller = picture
-    there = _relative(there, picture.shape)
-    flow, doubt = _flow(photo, smaller, there)
-    moved = np.dstack([_sampled(there[..., k], np.dstack([x, y]) + flow) for k in range(2)])
-    inside = _inside(moved)
+    flow, believed = _flow(photo, picture, there)
+    moved = np.dstack([_sampled(np.ascontiguousarray(there[..., k]), np.dstack([x, y]) + flow) for k in range(2)])
+    places = _relative(moved, picture.shape)
+    inside = _inside(places)
     if inside.mean() < LEAST_COVER:
         return None
-    structure = _correlation(photo, _sampled(smaller, _absolute(moved, smaller.shape)), inside)
-    confidence = np.clip((structure - DOUBT) / (BELIEF - DOUBT), 0, 1) * doubt * inside
-    agreement = _agreement(photo, _sampled(smaller, _absolute(moved, smaller.shape)), inside)
-    return Registration(moved, confidence.astype(np.float32), scale, agreement, inside.astype(np.float32))
+    warped = np.where(inside, _sampled(picture, moved), photo)
+    structure, agreement = _likeness(photo, warped, inside)
+    confidence = np.clip((structure - DOUBT) / (BELIEF - DOUBT), 0, 1) * believed * inside
+    return Registration(places, confidence.astype(np.float32), scale, agreement, inside.astype(np.float32))
+
+
+def _smaller(image: np.ndarray, factor: float) -> np.ndarray:
+    """At least `LEAST_SIDE` pixels high and wide; averaged."""
+    size = [max(LEAST_SIDE, round(side * factor)) for side in image.shape[::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _enlarging(shape: tuple[int, int], factor: float) -> np.ndarray:
+    """(3, 3) from the pixels of `_smaller` to those of the image."""
+    sy, sx = (side / max(LEAST_SIDE, round(side * factor)) for side in shape)
+    return np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
 
 
 def _flow(photo: np.ndarray, picture: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the homography leaves -> (H, W, 2) in the photo's pixels, and (H, W) in [0, 1]: 0 where it is not believed.
 
     Args:
-        there: (H, W, 2) in [0, 1] of the picture's sides.
+        there: (H, W, 2) in the picture's pixels, by the homography.
     """
     size = max(photo.shape)
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0 if min(photo.shape) >= 64 else 0)
-    here = _normalized(photo)
-    warped = _normalized(np.where(_inside(there), _sampled(picture, _absolute(there, picture.shape)), photo))
+    dis.setFinestScale(0)
+    inside = _inside(_relative(there, picture.shape))
+    here, warped = _normalized(photo), _normalized(np.where(inside, _sampled(picture, there), photo))
     forth, back = dis.calc(here, warped, None), dis.calc(warped, here, None)
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]].astype(np.float32)
-    returned = cv2.remap(back, x + forth[..., 0], y + forth[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    miss = np.linalg.norm(forth + returned, axis=-1)  # there and back again
+    miss = np.linalg.norm(forth + _sampled(back, np.dstack([x, y]) + forth), axis=-1)  # there and back again
     far = np.linalg.norm(forth, axis=-1) / (FARTHEST * size)
-    sure = np.clip(2 - miss / (0.002 * size), 0, 1) * np.clip(4 - 3 * far, 0, 1)
-    weight = (sure + 1e-3).astype(np.float32)  # warps are smooth: what is not believed follows its neighbours
+    believed = np.clip(2 - miss / max(RETURN * size, 1), 0, 1) * np.clip(4 - 3 * far, 0, 1)
+    weight = (believed + 1e-3).astype(np.float32)  # warps are smooth: what is not believed follows its neighbours
     sigma = STRUCTURE * size / 2
-    smooth = _blur(forth * weight[..., None], sigma) / _blur(weight, sigma)[..., None]
-    return smooth, sure
+    return _blur(forth * weight[..., None], sigma) / _blur(weight, sigma)[..., None], believed
 
 
 def _normalized(luminance: np.ndarray) -> np.ndarray:
@@ -190,18 +216,16 @@ def _normalized(luminance: np.ndarray) -> np.ndarray:
     return np.clip(128 + 45 * (luminance - mean) / spread, 0, 255).astype(np.uint8)
 
 
-def _correlation(photo: np.ndarray, warped: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Of L in each neighbourhood -> (H, W) at most 1; two flat ones are alike."""
-    covariance, own, other = _moments(photo, np.where(inside, warped, photo))
-    return (covariance + FLAT) / (np.sqrt(own * other) + FLAT)
+def _likeness(photo: np.ndarray, warped: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, float]:
+    """Correlation of L in each neighbourhood -> (H, W) at most 1, where two flat ones are alike; and that of all.
 
-
-def _agreement(photo: np.ndarray, warped: np.ndarray, inside: np.ndarray) -> float:
-    """The neighbourhoods' covariances to their variances, each neighbourhood by its contrast; flat ones do not count."""
-    covariance, own, other = _moments(photo, np.where(inside, warped, photo))
+    For all together, neighbourhoods count by their contrast, but strong edges not for much more; flat ones say nothing.
+    """
+    covariance, own, other = _moments(photo, warped)
     spread = np.sqrt(own * other)
-    weight = inside / (np.sqrt(own + other) + 1)  # so that a few strong edges do not speak for all
-    return float((covariance * weight).sum() / max(((spread + 1) * weight).sum(), 1e-6))
+    weight = inside / (np.sqrt(own + other) + 1)
+    agreement = (covariance * weight).sum() / max(float(((spread + 1) * weight).sum()), 1e-6)
+    return (covariance + FLAT) / (spread + FLAT), float(agreement)
 
 
 def _moments(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -217,22 +241,15 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), max(sigma, 0.5), borderType=cv2.BORDER_REFLECT)
 
 
-def _scale(there: np.ndarray) -> float:
-    """Pixels of the picture for one of the photo, about the middle of the photo."""
-    rows, columns = (slice(side // 4, side - side // 4) for side in there.shape[:2])
-    across, down = np.diff(there[rows, columns], axis=1)[:-1], np.diff(there[rows, columns], axis=0)[:, :-1]
-    area = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    return float(np.sqrt(np.clip(np.median(area), SCALES[0] ** 2, SCALES[1] ** 2)))
+def _scale(homography: np.ndarray, shape: tuple[int, int]) -> float:
+    """Pixels of the picture for one of the photo, in its middle."""
+    w = homography[2] @ (shape[1] / 2, shape[0] / 2, 1)
+    return float(np.sqrt(np.clip(np.linalg.det(homography) / w**3, SCALES[0] ** 2, SCALES[1] ** 2)))
 
 
 def _relative(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(..., 2) in pixels of a picture -> in [0, 1] of its sides."""
     return ((pixels + 0.5) / np.float32(shape[::-1])).astype(np.float32)
-
-
-def _absolute(places: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The inverse of `_relative`."""
-    return (places * np.float32(shape[::-1]) - 0.5).astype(np.float32)
 
 
 def _inside(places: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import to_tensor
-from lcad.recoloring.registration import SCALES, WORKING_SIDE, Registration, WrongPair, register
+from lcad.recoloring.registration import LEAST_SIDE, WORKING_SIDE, Registration, WrongPair, register
 from lcad.upsampling import recolored_strips, resize
 
 CHROMA_SIDE = 2048  # pixels, greatest long side that chroma is carried at; the guided upsampling does the rest
@@ -54,7 +54,7 @@ class Transfer:
         return lab_to_rgb(reduce_to_gamut(torch.cat([small.clamp(0, 100), chroma])))
 
     def strips(self, luminance: Tensor, rest: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """The photo (1, H, W) in these colours, in strips of rows, see `recolored_strips` -> rows, sRGB (3, rows, W)."""
+        """The photo (1, H, W) in these colours, as `recolored_strips` makes it -> rows, sRGB (3, rows, W)."""
         for rows, part in recolored_strips(luminance[None], self.picture(luminance, rest)[None]):
             yield rows, part[0]
 
@@ -79,8 +79,10 @@ def transfer_colors(luminance: Tensor, picture: Image.Image) -> Transfer:
     rgb = to_tensor(picture)  # (3, ., .)
     photo = _shrunk(luminance, WORKING_SIDE)
     found = register(photo[0].numpy(), rgb_to_luminance(_shrunk(rgb, WORKING_SIDE))[0].numpy())
-    size = _chroma_size(luminance.shape[-2:], photo.shape[-2:], rgb.shape[-2:], found.scale)
-    chroma, confidence = _carried(rgb, found, size)
+    # pixels of the picture along the photo's long side
+    fineness = found.scale * max(1.0, max(rgb.shape[-2:]) / WORKING_SIDE) * max(photo.shape[-2:])
+    size = _chroma_size(luminance.shape[-2:], fineness)
+    chroma, confidence = _carried(rgb, found, size, fineness)
     if _mean_chroma(chroma, confidence) < GREY:
         raise WrongPair("it has no colours where it shows the photo; give the coloured one as --colors")
     small = resize(luminance[None], size)[0, 0].numpy()
@@ -95,36 +97,27 @@ def _shrunk(image: Tensor, side: int) -> Tensor:
     return resize(image[None], (max(1, round(height * factor)), max(1, round(width * factor))))[0]
 
 
-def _chroma_size(
-    photo: tuple[int, int], compared: tuple[int, int], picture: tuple[int, int], scale: float
-) -> tuple[int, int]:
-    """That of the photo where the picture's pixels are as fine, else as large as the picture's; `CHROMA_SIDE` at most.
-
-    Args:
-        scale: pixels of the picture for one of the photo, both as compared, at most `WORKING_SIDE`.
-    """
-    own = scale * max(picture) / min(max(picture), WORKING_SIDE) * max(compared) / max(photo)
-    factor = min(1.0, max(own, SCALES[0]), CHROMA_SIDE / max(photo))
+def _chroma_size(photo: tuple[int, int], fineness: float) -> tuple[int, int]:
+    """The photo's, or a smaller one if the picture is coarser or the photo larger than `CHROMA_SIDE`."""
+    factor = min(max(photo), max(fineness, LEAST_SIDE), CHROMA_SIDE) / max(photo)
     return max(1, round(photo[0] * factor)), max(1, round(photo[1] * factor))
 
 
-def _carried(rgb: Tensor, found: Registration, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The picture's chroma (2, *size) where the photo has it, and the confidence (*size)."""
+def _carried(rgb: Tensor, found: Registration, size: tuple[int, int], fineness: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture's chroma (2, *size) where the photo has it, and the confidence (*size).
+
+    Args:
+        fineness: pixels of the picture along the photo's long side.
+    """
     places = cv2.resize(found.places, size[::-1], interpolation=cv2.INTER_LINEAR)  # (h, w, 2)
     confidence = cv2.resize(found.confidence, size[::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
-    height, width = found.places.shape[:2]
-    needed = 1.0 / max(1e-3, found.scale * _compared_scale(rgb) * max(height, width) / max(size))
+    needed = max(size) / max(1e-3, fineness)
     if needed < 1:  # antialiased: the chroma is carried at a smaller size than the picture's
         rgb = resize(rgb[None], tuple(max(1, round(side * needed)) for side in rgb.shape[-2:]))[0]
     lab = rgb_to_lab(rgb.clamp(0, 1))[1:].movedim(0, -1).contiguous().numpy()
     pixels = (places * np.float32(lab.shape[1::-1]) - 0.5).astype(np.float32)
     moved = cv2.remap(lab, pixels[..., 0], pixels[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.moveaxis(moved, -1, 0), confidence
-
-
-def _compared_scale(rgb: Tensor) -> float:
-    """Pixels of a picture for one of it as compared."""
-    return max(1.0, max(rgb.shape[-2:]) / WORKING_SIDE)
 
 
 def _mean_chroma(chroma: np.ndarray, confidence: np.ndarray) -> float:

@@ -1,16 +1,15 @@
 #!/usr/bin/env python3
 """How well transferred colours lie on a photo: an editor's picture is made from the true photo, with a known fault.
 
-    python scripts/studies/transfer_colors.py                                    # the bundled photos
-    python scripts/studies/transfer_colors.py --input coco_val_145/images --csv transfer.csv
+python scripts/studies/transfer_colors.py                                    # the bundled photos
+python scripts/studies/transfer_colors.py --input coco_val_145/images --csv transfer.csv
 """
 
 import argparse
 import csv
 import io
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from lcad.cli.common import reporting
 from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_lab, rgb_to_luminance
@@ -27,7 +27,9 @@ from lcad.recoloring.transfer import Transfer, transfer_colors
 from lcad.upsampling import resize
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("same", "half", "crop", "shift", "warp", "jpeg", "tones", "all")
+KINDS = ("same", "half", "crop", "shift", "warp", "jpeg", "all", "tones", "all, tones", "repainted")
+WRONG = ("mirrored", "another", "another, same size")
+TEXTS = ("photo", "kind", "refused")
 EDGE = 20.0  # change of L over two pixels that counts as a strong edge
 NEAR_EDGE = 2  # pixels of the compared size
 
@@ -37,31 +39,32 @@ def distorted(photo: Image.Image, kind: str, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     values = np.asarray(photo.convert("RGB"))
     height, width = values.shape[:2]
+    whole = kind.startswith("all")
     matrix = np.eye(3, dtype=np.float64)  # from the picture's pixels to the photo's
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    if kind in ("crop", "all"):  # up to 12 % of each side
+    if "crop" in kind or whole:  # up to 12 % of each side
         left, top, right, bottom = rng.uniform(0.02, 0.12, 4)
         matrix = np.diag([1 - left - right, 1 - top - bottom, 1.0])
         matrix[:2, 2] = left * width, top * height
-    if kind in ("shift", "all"):
+    if "shift" in kind or whole:
         matrix[:2, 2] += rng.uniform(-0.03, 0.03, 2) * (width, height)
         angle = np.deg2rad(rng.uniform(-2, 2))
         turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
         matrix = matrix @ turn
     places = cv2.perspectiveTransform(np.dstack([x, y]).reshape(1, -1, 2), matrix).reshape(height, width, 2)
-    if kind in ("warp", "all"):  # smooth, of up to about 1 % of the long side
+    if "warp" in kind or whole:  # smooth, of up to about 1 % of the long side
         nodes = rng.normal(0, 0.005 * max(width, height), (5, 5, 2)).astype(np.float32)
         places = places + cv2.resize(nodes, (width, height), interpolation=cv2.INTER_CUBIC)
-    if kind not in ("same", "half", "jpeg", "tones"):
+    if whole or kind in ("crop", "shift", "warp"):
         places = places.astype(np.float32)
         values = cv2.remap(values, places[..., 0], places[..., 1], cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
-    if kind in ("half", "all"):
+    if "half" in kind or whole:
         factor = 0.5 if kind == "half" else rng.uniform(0.4, 0.9)
         values = cv2.resize(values, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    if kind in ("tones", "all"):
+    if "tones" in kind:
         values = _other_tones(values, rng)
     picture = Image.fromarray(values)
-    if kind in ("jpeg", "all"):
+    if "jpeg" in kind or whole:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=int(rng.integers(75, 93)))
         picture = Image.open(buffer).convert("RGB")
@@ -70,7 +73,7 @@ def distorted(photo: Image.Image, kind: str, seed: int = 0) -> Image.Image:
 
 def _other_tones(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another L, the same ab: what it does to what can be shown is the editor's."""
-    lab = rgb_to_lab(torch.from_numpy(values).movedim(-1, 0).float() / 255)
+    lab = rgb_to_lab(torch.tensor(values).movedim(-1, 0).float() / 255)
     lightness = (lab[:1] / 100).clamp(0, 1) ** rng.uniform(0.8, 1.25) * 100
     return (merge_chroma(lightness, lab) * 255).round().byte().movedim(0, -1).numpy()
 
@@ -78,8 +81,8 @@ def _other_tones(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def chroma_scores(photo: Tensor, transfer: Transfer) -> dict[str, float]:
     """Colours against the true photo (3, H, W).
 
-    `psnr` (dB): of RGB made of the photo's own L and the transferred ab, against the true photo, both brought to the
-    size that the chroma was carried at (averaged over pixels, as the picture's were), where the picture shows the photo.
+    `psnr` (dB): of RGB made of the photo's own L and the transferred ab, against the true photo, both averaged down to
+    the size that the chroma was carried at, where the picture shows the photo.
     `full_psnr`: the same at the photo's size. `whole_psnr`: over the whole photo, grey where nothing fits.
     `edge_ratio`: the mean error of ab near strong edges of L, to that elsewhere, at the carried size.
     """
@@ -87,7 +90,10 @@ def chroma_scores(photo: Tensor, transfer: Transfer) -> dict[str, float]:
     result = torch.cat([rgb for _, rgb in transfer.strips(luminance)], dim=-2)
     size = transfer.chroma.shape[-2:]
     small, true = (resize(image[None], size)[0].clamp(0, 1) for image in (result, photo))
-    shown = torch.from_numpy(cv2.resize(transfer.registration.covered_mask, size[::-1], interpolation=cv2.INTER_AREA)) > 0.99
+    shown = (
+        torch.from_numpy(cv2.resize(transfer.registration.covered_mask, size[::-1], interpolation=cv2.INTER_AREA))
+        > 0.99
+    )
     full = torch.from_numpy(cv2.resize(transfer.registration.covered_mask, photo.shape[:0:-1])) > 0.99
     error = (rgb_to_lab(small) - rgb_to_lab(true))[1:].norm(dim=0)  # (h, w)
     edges = strong_edges(rgb_to_luminance(true)[0].numpy())
@@ -116,21 +122,99 @@ def _psnr(image: Tensor, true: Tensor, where: Tensor) -> float:
     return float(-10 * torch.log10(((image - true) ** 2)[:, where].mean().clamp_min(1e-10)))
 
 
-def measured(paths: list[Path], kinds: tuple[str, ...]) -> Iterator[dict]:
-    """A row for each photo and kind of picture, and for wrong pairs: the next photo's picture, and the mirrored one."""
+def repainted(photo: Image.Image, other: Image.Image) -> tuple[Image.Image, Tensor]:
+    """The photo with an ellipse of another one in it, as where an editor made a new face -> and where, (H, W) bool."""
+    height, width = photo.height, photo.width
+    mask = np.zeros((height, width), np.uint8)
+    cv2.ellipse(mask, (int(0.6 * width), int(0.5 * height)), (int(0.16 * width), int(0.2 * height)), 0, 0, 360, 255, -1)
+    picture = photo.copy()
+    picture.paste(other.resize(photo.size), mask=Image.fromarray(mask))
+    return picture, torch.from_numpy(mask > 0)
+
+
+def repainted_scores(transfer: Transfer, where: Tensor) -> dict[str, float]:
+    """The share of a repainted place, and of all else, whose colours are believed at least by half."""
+    size = transfer.confidence.shape[::-1]
+    inside = torch.from_numpy(cv2.resize(where.float().numpy(), tuple(size), interpolation=cv2.INTER_AREA))
+    believed = (transfer.confidence > 0.5).float()
+    return {
+        "believed_inside": float(believed[inside > 0.5].mean()),
+        "believed_outside": float(believed[inside == 0].mean()),
+    }
+
+
+def measured(paths: list[Path], kinds: Sequence[str]) -> Iterator[dict]:
+    """A row for each photo and kind of picture; of wrong pairs the next photo's picture, and its own mirrored."""
     photos = [read_image(path) for path in paths]
     for number, (path, image) in enumerate(zip(paths, photos, strict=True)):
-        photo = to_tensor(image)
-        others = {"mirrored": distorted(image, "all", number).transpose(Image.Transpose.FLIP_LEFT_RIGHT)}
-        others["another"] = distorted(photos[(number + 1) % len(photos)], "all", number)
-        others["another, same size"] = others["another"].resize(image.size)
-        pictures = {kind: distorted(image, kind, number) for kind in kinds}
-        for kind, picture in (pictures | others).items():
-            started = time.perf_counter()
-            row = {"photo": path.name, "kind": kind, "right": kind in kinds, "refused": ""}
+        photo, other = to_tensor(image), photos[(number + 1) % len(photos)]
+        for kind in kinds:
+            started, where = time.perf_counter(), None
+            if kind == "mirrored":
+                picture = distorted(image, "all", number).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            elif kind in WRONG:
+                picture = distorted(other, "all", number)
+                picture = picture.resize(image.size) if kind == "another, same size" else picture
+            elif kind == "repainted":
+                picture, where = repainted(image, other)
+            else:
+                picture = distorted(image, kind, number)
+            row = {"photo": path.name, "kind": kind, "refused": ""}
             try:
                 transfer = transfer_colors(rgb_to_luminance(photo), picture)
                 row |= {"seconds": time.perf_counter() - started} | chroma_scores(photo, transfer)
+                row |= {} if where is None else repainted_scores(transfer, where)
             except WrongPair as error:
                 row |= {"seconds": time.perf_counter() - started, "refused": str(error)}
             yield row
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: for each kind how many were taken, and mean and worst figures of those."""
+    lines = ["| picture | taken | PSNR, worst | at full size | at least 32 dB | error at edges | elsewhere | sure |"]
+    lines.append("|---" * 8 + "|")
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        taken = [row for row in own if not row["refused"]]
+        cells = [kind, f"{len(taken)} of {len(own)}"]
+        if taken:
+            mean = {name: np.nanmean([row[name] for row in taken]) for name in taken[0] if name not in TEXTS}
+            worst, enough = min(row["psnr"] for row in taken), sum(row["psnr"] >= 32 for row in taken)
+            cells += [f"{mean['psnr']:.1f}, {worst:.1f}", f"{mean['full_psnr']:.1f}", f"{enough} of {len(taken)}"]
+            cells += [f"{mean[name]:.2f}" for name in ("edge_error", "other_error", "sure")]
+        lines.append("| " + " | ".join(cells + [""] * (8 - len(cells))) + " |")
+    inside = [row for row in rows if "believed_inside" in row]
+    if inside:
+        shares = [np.mean([row[f"believed_{place}"] for row in inside]) for place in ("inside", "outside")]
+        lines.append(f"\nOf repainted places {shares[0]:.1%} is believed, of all else {shares[1]:.1%}.")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--input", type=Path, default=ROOT / "data" / "examples" / "images", help="true photos in colour"
+    )
+    parser.add_argument("--limit", type=int, help="so many of them, evenly")
+    parser.add_argument("--kinds", default=";".join(KINDS + WRONG), help="of pictures, with ; between")
+    parser.add_argument("--csv", type=Path, help="write each row there, too")
+    args = parser.parse_args(argv)
+
+    def action() -> int:
+        paths = list_images(args.input)
+        paths = paths[:: max(1, len(paths) // args.limit)][: args.limit] if args.limit else paths
+        rows = list(tqdm(measured(paths, args.kinds.split(";")), total=len(paths) * (args.kinds.count(";") + 1)))
+        print(table(rows))
+        if args.csv:
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            with args.csv.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, names)
+                writer.writeheader()
+                writer.writerows(rows)
+        return 0
+
+    return reporting(action)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
