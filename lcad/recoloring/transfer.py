@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -30,12 +31,12 @@ class Transfer:
     Attributes:
         chroma: ab (2, h, w), 0 where nothing fits.
         confidence: (h, w) in [0, 1], how much of `chroma` is the picture's.
-        registration: how the picture fits.
+        registration: how the picture fits; None: it is of similar things, see `transfer_reference`.
     """
 
     chroma: Tensor
     confidence: Tensor
-    registration: Registration
+    registration: Registration | None = None
 
     def picture(self, luminance: Tensor, rest: Tensor | None = None) -> Tensor:
         """A picture of the photo with these colours, whose chroma `recolored_strips` brings to the photo.
@@ -58,6 +59,23 @@ class Transfer:
         for rows, part in recolored_strips(luminance[None], self.picture(luminance, rest)[None]):
             yield rows, part[0]
 
+    def recolored(self, luminance: Tensor, rest: Tensor | None = None) -> Tensor:
+        """`strips` in one, sRGB (3, H, W)."""
+        return torch.cat([rgb for _, rgb in self.strips(luminance, rest)], dim=-2)
+
+    def confidence_at(self, size: tuple[int, int]) -> Tensor:
+        """The confidence (H, W) at a size such as the photo's."""
+        return F.interpolate(self.confidence[None, None], size, mode="bilinear")[0, 0]
+
+    def report(self) -> dict[str, float]:
+        """In numbers in [0, 1]: the share of the photo whose colours are the picture's, and of a registered picture how
+        much of the photo it shows, how sure that is on average, and the correlation of their structure."""
+        numbers = {"used": float(self.confidence.mean())}
+        if self.registration is not None:
+            found = self.registration
+            numbers |= {"covered": found.covered, "sure": found.sure, "agreement": found.agreement}
+        return {name: round(number, 3) for name, number in numbers.items()}
+
     def shown_confidence(self, luminance: Tensor) -> Image.Image:
         """The photo with what does not fit in red and what fits as it is, 8 bit RGB of the chroma's size."""
         grey = luminance_to_rgb(resize(luminance[None], self.chroma.shape[-2:])[0].clamp(0, 100))
@@ -66,31 +84,31 @@ class Transfer:
         return Image.fromarray((shown * 255).round().byte().movedim(0, -1).numpy())
 
 
-def transfer_colors(luminance: Tensor, picture: Image.Image) -> Transfer:
+def transfer_colors(luminance: Tensor, picture: Image.Image | Tensor) -> Transfer:
     """Register a picture with a photo and bring its chroma there.
 
     Args:
         luminance: L (1, H, W) of the photo.
-        picture: of any size and mode.
+        picture: of any size and mode, or sRGB (3, h, w).
 
     Raises:
         WrongPair: it does not show the photo, or has no colours.
     """
-    rgb = to_tensor(picture)  # (3, ., .)
-    photo = _shrunk(luminance, WORKING_SIDE)
-    found = register(photo[0].numpy(), rgb_to_luminance(_shrunk(rgb, WORKING_SIDE))[0].numpy())
+    rgb = picture if isinstance(picture, Tensor) else to_tensor(picture)  # (3, ., .)
+    photo = shrunk(luminance, WORKING_SIDE)
+    found = register(photo[0].numpy(), rgb_to_luminance(shrunk(rgb, WORKING_SIDE))[0].numpy())
     # pixels of the picture along the photo's long side
     fineness = found.scale * max(1.0, max(rgb.shape[-2:]) / WORKING_SIDE) * max(photo.shape[-2:])
     size = _chroma_size(luminance.shape[-2:], fineness)
     chroma, confidence = _carried(rgb, found, size, fineness)
     if _mean_chroma(chroma, confidence) < GREY:
-        raise WrongPair("it has no colours where it shows the photo; give the coloured one as --colors")
+        raise WrongPair("it has no colours where it shows the photo; give the coloured picture for the colours")
     small = resize(luminance[None], size)[0, 0].numpy()
     chroma, confidence = _spread(chroma, confidence, small)
     return Transfer(torch.from_numpy(chroma), torch.from_numpy(confidence), found)
 
 
-def _shrunk(image: Tensor, side: int) -> Tensor:
+def shrunk(image: Tensor, side: int) -> Tensor:
     """(C, H, W) -> at most `side` pixels on its long side, antialiased."""
     height, width = image.shape[-2:]
     factor = min(1.0, side / max(height, width))
