@@ -3,9 +3,11 @@
 
 python scripts/studies/transfer_colors.py                                    # the bundled photos
 python scripts/studies/transfer_colors.py --input coco_val_145/images --csv transfer.csv
+    python scripts/studies/transfer_colors.py --references --input coco_val_145/images
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import time
@@ -24,6 +26,7 @@ from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_lab, rgb_to_lumina
 from lcad.io.images import list_images, read_image, to_tensor
 from lcad.recoloring.registration import WrongPair
 from lcad.recoloring.transfer import Transfer, transfer_colors
+from lcad.recoloring.transfer_reference import reference_colors
 from lcad.upsampling import resize
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +172,33 @@ def measured(paths: list[Path], kinds: Sequence[str]) -> Iterator[dict]:
             yield row
 
 
+def reference_gains(paths: list[Path]) -> dict[str, dict[str, float]]:
+    """PSNR of photos coloured by a reference: the other side of the same photo (a tenth is shared), or another photo.
+
+    Beside it that of the grey photo, and of the reference's mean chroma everywhere.
+    """
+    photos, gains = [to_tensor(read_image(path)) for path in paths], {"same place": [], "another photo": []}
+    for number, photo in enumerate(photos):
+        width = photo.shape[-1]
+        sides = photo[..., : int(0.55 * width)], photo[..., int(0.45 * width) :]
+        for name, own, other in (("same place", *sides), ("another photo", photo, photos[(number + 1) % len(photos)])):
+            luminance = rgb_to_luminance(own)
+            with contextlib.suppress(WrongPair):
+                transfer = reference_colors(luminance, other)
+                mean = rgb_to_lab(other)[1:].mean(dim=(1, 2), keepdim=True).expand(2, *luminance.shape[-2:])
+                flat = Transfer(mean, torch.ones(luminance.shape[-2:]))
+                results = {"grey": luminance_to_rgb(luminance), "mean chroma": flat.recolored(luminance)}
+                results["reference"] = transfer.recolored(luminance)
+                everywhere = torch.ones(own.shape[-2:], dtype=torch.bool)
+                scores = {kind: _psnr(result, own, everywhere) for kind, result in results.items()}
+                gains[name].append(scores | {"used": float(transfer.confidence.mean())})
+    return {
+        name: {kind: float(np.mean([row[kind] for row in rows])) for kind in rows[0]}
+        for name, rows in gains.items()
+        if rows
+    }
+
+
 def table(rows: list[dict]) -> str:
     """Markdown: for each kind how many were taken, and mean and worst figures of those."""
     lines = ["| picture | taken | PSNR, worst | at full size | at least 32 dB | error at edges | elsewhere | sure |"]
@@ -197,12 +227,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--limit", type=int, help="so many of them, evenly")
     parser.add_argument("--kinds", default=";".join(KINDS + WRONG), help="of pictures, with ; between")
+    parser.add_argument(
+        "--references", action="store_true", help="colours of similar photos in place of registered ones"
+    )
     parser.add_argument("--csv", type=Path, help="write each row there, too")
     args = parser.parse_args(argv)
 
     def action() -> int:
         paths = list_images(args.input)
         paths = paths[:: max(1, len(paths) // args.limit)][: args.limit] if args.limit else paths
+        if args.references:
+            for name, scores in reference_gains(paths).items():
+                print(f"{name}: " + ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items()))
+            return 0
         rows = list(tqdm(measured(paths, args.kinds.split(";")), total=len(paths) * (args.kinds.count(";") + 1)))
         print(table(rows))
         if args.csv:
