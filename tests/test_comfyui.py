@@ -146,7 +146,6 @@ def test_find_masks_is_the_librarys_finder_and_feeds_colorize():
 def test_transfer_colors_is_the_librarys(shown, method):
     photo = read_image(ROOT / "data" / "examples" / "images" / "coffee.jpg").resize((240, 160))
     colors = to_tensor(photo.resize((150, 100)))
-    grey = rgb_to_luminance(to_tensor(photo))
     image = to_tensor(photo.convert("L")).movedim(0, -1)[None].repeat(2, 1, 1, 1)
     rest = torch.zeros_like(image[:1])
     rest[..., 0] = 0.5
@@ -154,7 +153,6 @@ def test_transfer_colors_is_the_librarys(shown, method):
         "LCADTransferColors", image=image, colors=colors.movedim(0, -1)[None], colors_show=shown, rest=rest
     )
     luminance = rgb_to_luminance(image[0].movedim(-1, 0))
-    assert (luminance - grey).abs().max() < 0.5
     own = method(luminance, colors)
     assert torch.equal(result[0], own.recolored(luminance, rest[0].movedim(-1, 0)).movedim(0, -1))
     assert torch.equal(result[0], result[1]) and result.shape == image.shape

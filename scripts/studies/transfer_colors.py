@@ -30,7 +30,7 @@ from lcad.recoloring.transfer_reference import reference_colors
 from lcad.upsampling import resize
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("same", "half", "crop", "shift", "warp", "jpeg", "all", "tones", "all, tones", "repainted")
+KINDS = ("same", "half", "crop", "shift", "warp", "jpeg", "small jpeg", "all", "tones", "all, tones", "repainted")
 WRONG = ("mirrored", "another", "another, same size")
 TEXTS = ("photo", "kind", "refused")
 EDGE = 20.0  # change of L over two pixels that counts as a strong edge
@@ -42,6 +42,7 @@ def distorted(photo: Image.Image, kind: str, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     values = np.asarray(photo.convert("RGB"))
     height, width = values.shape[:2]
+    sizes = np.random.default_rng(seed + 1_000_000)  # of "small jpeg", which "all" is without what moves pixels
     whole = kind.startswith("all")
     matrix = np.eye(3, dtype=np.float64)  # from the picture's pixels to the photo's
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -61,15 +62,15 @@ def distorted(photo: Image.Image, kind: str, seed: int = 0) -> Image.Image:
     if whole or kind in ("crop", "shift", "warp"):
         places = places.astype(np.float32)
         values = cv2.remap(values, places[..., 0], places[..., 1], cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT)
-    if "half" in kind or whole:
-        factor = 0.5 if kind == "half" else rng.uniform(0.4, 0.9)
+    if kind in ("half", "small jpeg") or whole:
+        factor = 0.5 if kind == "half" else sizes.uniform(0.4, 0.9)
         values = cv2.resize(values, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     if "tones" in kind:
         values = _other_tones(values, rng)
     picture = Image.fromarray(values)
     if "jpeg" in kind or whole:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(75, 93)))
+        picture.save(buffer, "JPEG", quality=int(sizes.integers(75, 93)))
         picture = Image.open(buffer).convert("RGB")
     return picture
 
