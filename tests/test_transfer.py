@@ -1,5 +1,6 @@
 """Colours of other pictures on a photo's luminance, from pictures whose faults are known."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from lcad.io.images import read_image, to_image, to_tensor
 from lcad.recoloring.registration import WrongPair, register
 from lcad.recoloring.transfer import transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
-from scripts.studies.transfer_colors import KINDS, chroma_scores, distorted, main, repainted, repainted_scores
+from scripts.studies.transfer_colors import chroma_scores, distorted, main, repainted, repainted_scores
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
 ENOUGH = 32.0  # dB, see `chroma_scores`
-GHOST = 5.0  # of the mean error of ab elsewhere, what it is at most near strong edges: JPEG's own halved chroma makes 4
+GHOST_RATIO = 3.5  # of the mean error of ab elsewhere, what it is at most near strong edges
+GHOST = 2.5  # Lab units, that error where nothing was compressed; chroma that lies one pixel off makes 3.8 in coffee
+SAME = 1.2  # times the error at edges that a small JPEG has in place
 
 
 @cache
@@ -32,24 +35,35 @@ def luminance(name: str) -> torch.Tensor:
     return rgb_to_luminance(to_tensor(photo(name)))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("repainted", "tones", "all, tones")])
-@pytest.mark.parametrize("name", ["coffee", "china"])
-def test_colours_of_a_picture_with_known_faults_lie_where_they_belong(name, kind):
+def scores_of(name: str, kind: str) -> dict[str, float]:
     image = photo(name, 480)
     true = to_tensor(image)
-    scores = chroma_scores(true, transfer_colors(rgb_to_luminance(true), distorted(image, kind, seed=1)))
+    return chroma_scores(true, transfer_colors(rgb_to_luminance(true), distorted(image, kind, seed=1)))
+
+
+@pytest.mark.parametrize("kind", ["half", "crop", "shift", "warp", "jpeg"])
+@pytest.mark.parametrize("name", ["coffee", "china"])
+def test_colours_of_a_picture_with_known_faults_lie_where_they_belong(name, kind):
+    scores = scores_of(name, kind)
     assert scores["psnr"] >= ENOUGH
-    assert scores["edge_ratio"] <= GHOST
+    assert scores["edge_error"] <= GHOST or kind == "jpeg"  # whose own chroma is of half the size
+    assert scores["edge_ratio"] <= GHOST_RATIO or kind == "jpeg"
     assert scores["sure"] > 0.9
 
 
-def test_a_picture_that_lies_two_pixels_off_would_be_found_out():
-    """What the test above measures does see a ghost."""
-    shifted = Image.fromarray(np.roll(np.asarray(photo("coffee")), 2, axis=1))
-    transfer = transfer_colors(luminance("coffee"), photo("coffee"))
-    off = rgb_to_lab(to_tensor(shifted))[1:]
-    scores = chroma_scores(to_tensor(photo("coffee")), type(transfer)(off, transfer.confidence, transfer.registration))
-    assert scores["edge_ratio"] > GHOST
+@pytest.mark.parametrize("name", ["coffee", "china"])
+def test_what_moves_pixels_costs_little_beside_compression(name):
+    moved, in_place = scores_of(name, "all"), scores_of(name, "small jpeg")
+    assert moved["psnr"] >= max(ENOUGH, in_place["psnr"] - 1.5)
+    assert moved["edge_error"] <= SAME * in_place["edge_error"] and moved["edge_ratio"] <= GHOST_RATIO
+
+
+def test_a_picture_that_lies_one_pixel_off_would_be_found_out():
+    """What the tests above measure does see a ghost."""
+    true = to_tensor(photo("coffee", 480))
+    transfer = transfer_colors(rgb_to_luminance(true), true)
+    off = replace(transfer, chroma=rgb_to_lab(true.roll(1, dims=-1))[1:])
+    assert chroma_scores(true, off)["edge_error"] > GHOST
 
 
 def test_the_photo_keeps_its_luminance_and_a_grey_photo_gets_the_colours():
