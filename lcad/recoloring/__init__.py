@@ -1,0 +1,1 @@
+"""Chroma that comes from somewhere else than the model, brought onto a photo's own luminance."""
