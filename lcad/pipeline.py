@@ -45,9 +45,13 @@ LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer 
 
 @dataclass
 class LCADPipelineOutput(BaseOutput):
-    """`images`: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`."""
+    """`images`: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`.
+
+    `colors`: for each photo the rows of `lcad.recoloring.exact_colors.color_rows`; None if no colours were asked for.
+    """
 
     images: list
+    colors: list[list[dict]] | None = None
 
 
 SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
@@ -187,6 +191,7 @@ class LCADPipeline(DiffusionPipeline):
         output_type: str = "pil",
         long_side: int | None = None,
         tiled_side: int | None = None,
+        colors: dict | list | None = None,
     ) -> LCADPipelineOutput:
         """Colorize photos.
 
@@ -212,6 +217,8 @@ class LCADPipeline(DiffusionPipeline):
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
             tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
+            colors: exact colours of objects, {"coat": "#8b1a1a"} or a list of `ColorTarget`, for all photos, or a list
+                with one such set, or None, for each photo; see docs/exact_colors.md. Not for `decoded`.
 
         Raises:
             ValueError: arguments that do not fit together, or a result that is not finite.
@@ -237,6 +244,10 @@ class LCADPipeline(DiffusionPipeline):
         if len(sizes) != 1:
             raise ValueError(f"photos of one call must share a model size, got {sorted(sizes)}; call once for each")
         (sizes,) = sizes
+        if colors is not None:  # imported here as in `find_masks`
+            from lcad.recoloring.photo_colors import color_results, targets_of_photos
+
+            targets = targets_of_photos(colors, len(photos), output_type)
 
         device, dtype = self._execution_device, self.unet.dtype
         luminances = [
@@ -272,10 +283,14 @@ class LCADPipeline(DiffusionPipeline):
             ]
         else:
             results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+        rows = None
+        if colors is not None:
+            results, rows = color_results(self, results, luminances, captions, mask_list, targets)
         self.maybe_free_model_hooks()
         if output_type == "np":
             results = [rgb.movedim(0, -1).numpy() for rgb in results]
-        return LCADPipelineOutput(images=[to_image(rgb) for rgb in results] if output_type == "pil" else results)
+        images = [to_image(rgb) for rgb in results] if output_type == "pil" else results
+        return LCADPipelineOutput(images=images, colors=rows)
 
     def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "data" / "examples"
 ABSENT_LINES = 5  # of captions whose photos are not there
 INTERRUPTED = 130  # exit status, as shells have it
-RANGES = {"guidance": (0, 100), "strength": (0, 1000)}
+RANGES = {"guidance": (0, 100), "strength": (0, 1000), "saturation": (0, 2), "warmth": (-1, 1)}
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -105,6 +105,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--strength", type=float, help="strength of instance-aware sampling")
     add(
+        "--color",
+        action="append",
+        default=[],
+        metavar="OBJECT=COLOUR",
+        help="an exact colour, such as coat=#8b1a1a, 'sky=pale blue', @412,230=navy (the object at a point) or "
+        "mask.png=navy; may be given several times; the column colors of a captions.csv says it for each photo",
+    )
+    add("--saturation", type=float, default=1.0, help="of the result: 0 grey, 1 as it is (default), up to 2")
+    add("--warmth", type=float, default=0.0, help="of the result: -1 cooler, 0 as it is (default), 1 warmer")
+    add(
         "--resume",
         type=Path,
         metavar="FOLDER",
@@ -154,10 +164,12 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     """The photos to colorize with their captions, a line for each image that is not read, and notes."""
     from lcad.inference.inventory import take_inventory
     from lcad.inference.plan import list_jobs
-    from lcad.text.captions import read_captions
+    from lcad.recoloring.exact_colors import parse_targets
+    from lcad.text.captions import read_captions, read_colors
 
     inventory = take_inventory(args.input, args.output, args.recursive)
     jobs, absent = [], []
+    everywhere = parse_targets(args.color, args.cwd)
     for folder, photos in inventory.photos.items():
         captions = read_captions(folder, args.captions)
         if args.input.is_dir() and not (
@@ -168,7 +180,11 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
         if args.caption is not None:
             captions = {photo.name: [args.caption] for photo in photos}
         below = folder.relative_to(args.input) if args.recursive else Path()
-        jobs += list_jobs(photos, captions, args.levels, below)
+        listed, place = read_colors(folder, args.captions)
+        colors = {name: parse_targets(texts, place, everywhere) for name, texts in listed.items()}
+        jobs += list_jobs(
+            photos, captions, args.levels, below, lambda photo, own=colors: own.get(photo.name, everywhere)
+        )
     if len(absent) > ABSENT_LINES:
         absent[ABSENT_LINES:] = [f"captions name {len(absent) - ABSENT_LINES} more photos that are not there"]
     not_read = [f"{path}: {reason}" for path, reason in inventory.not_read.items()]
@@ -191,6 +207,8 @@ def settings_from(args: argparse.Namespace, pipeline):
         refinement=None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
         model_size=args.model_size,
         tiled_size=args.tiled_size,
+        saturation=args.saturation,
+        warmth=args.warmth,
     )
 
 
@@ -202,6 +220,7 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
     from lcad.masks.sources import build_finder
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
+    from lcad.recoloring.object_masks import object_finder
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
@@ -214,7 +233,9 @@ def build_runner(args: argparse.Namespace, device, quiet: bool):
     find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)
     output = OutputFolder(args.output, args.format and f".{args.format}", settings.kept, args.overwrite)
     run_options = RunOptions(args.show_masks, args.save_masks, args.jobs)
-    return FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
+    runner = FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
+    runner.find_objects = object_finder(pipeline, options)
+    return runner
 
 
 def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
