@@ -1,8 +1,10 @@
 """Giving objects a colour: what is added to their a and b so that their mean colour is the one asked for.
 
 An object that is dyed in one colour has a and b in proportion to L + 16 where light and shadow vary: in Lab all three
-are differences of cube roots of X, Y and Z, which scale together. So c (L + 16) is added to a and b, with one c = (c_a,
-c_b) for each object, found so that its mean is right. What its colours differ from one another stays.
+are differences of cube roots of X, Y and Z, which scale together. So a pixel's a and b become k (a, b) + c (L + 16),
+with one c = (c_a, c_b) for each object, found so that its mean is right. What an object's colours differ from one
+another stays (k = 1), but shrinks where the asked colour is weaker than the one before (k is the asked chroma over the
+mean one before): a grey coat is not to have the patches of a red one.
 
 Letters: N objects, h x w the size that they are looked at, H x W the photo's. L in [0, 100], a and b in Lab units.
 """
@@ -29,10 +31,12 @@ class Dyes:
     """What is done to the colours of a photo's objects.
 
     Attributes:
-        changes: (N, 2), c_a and c_b of each object.
+        kept: (N,), k of each object, in [0, 1].
+        changes: (N, 2), its c_a and c_b.
         edges: (N, 2, h, w), slope and offset of each object's mask as a linear function of L, see `mask_edges`.
     """
 
+    kept: Tensor
     changes: Tensor
     edges: Tensor
 
@@ -44,7 +48,7 @@ class Dyes:
         """
         lab = rgb_to_lab(rgb)
         weights = in_front(masks_at(self.edges, lab[:1], rows, size or tuple(rgb.shape[-2:])))
-        return lab_to_rgb(dyed(lab, weights, self.changes))
+        return lab_to_rgb(dyed(lab, weights, self.kept, self.changes))
 
 
 def mask_edges(luminance: Tensor, masks: Tensor) -> Tensor:
@@ -83,8 +87,8 @@ def in_front(masks: Tensor) -> Tensor:
     return torch.stack(shares[::-1])
 
 
-def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> Tensor:
-    """The changes (N, 2) that bring the mean a and b of each object nearest to the asked ones.
+def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """What brings the mean a and b of each object nearest to the asked ones -> kept and changes, see `Dyes`.
 
     Where a pixel cannot show its colour it gets as much chroma as its lightness has room for, and the others of its
     object get more for it.
@@ -98,10 +102,12 @@ def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> Tensor:
     pixels, weights = lab[:, None, used], weights[:, None, used]  # (3, 1, P), (N, 1, P)
     totals = weights.sum((1, 2)).clamp_min(1e-6)
     light = (weights * (pixels[0] + 16)).sum((1, 2)) / totals  # (N,) mean L + 16
+    before = torch.einsum("nhw,chw->nc", weights, pixels[1:]) / totals[:, None]
+    kept = (asked.norm(dim=1) / before.norm(dim=1).clamp_min(1e-6)).clamp(0, 1)
     changes = torch.zeros_like(asked)
     best, least = changes, torch.full_like(light, torch.inf)
     for _ in range(STEPS):
-        mean = torch.einsum("nhw,chw->nc", weights, dyed(pixels, weights, changes)[1:]) / totals[:, None]
+        mean = torch.einsum("nhw,chw->nc", weights, dyed(pixels, weights, kept, changes)[1:]) / totals[:, None]
         missing = asked - mean
         distance = missing.norm(dim=1)
         best = torch.where((distance < least)[:, None], changes, best)
@@ -109,13 +115,14 @@ def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> Tensor:
         if (distance < CLOSE).all():
             break
         changes = changes + missing / light[:, None].clamp_min(16)
-    return best
+    return kept, best
 
 
-def dyed(lab: Tensor, weights: Tensor, changes: Tensor) -> Tensor:
-    """Lab (3, H, W), shares (N, H, W) and changes (N, 2) -> Lab that sRGB can show."""
+def dyed(lab: Tensor, weights: Tensor, kept: Tensor, changes: Tensor) -> Tensor:
+    """Lab (3, H, W) and shares (N, H, W), see `Dyes` -> Lab that sRGB can show."""
     added = torch.einsum("nhw,nc->chw", weights, changes.to(lab)) * (lab[:1] + 16)
-    return reduce_to_gamut(torch.cat([lab[:1], lab[1:] + added]))
+    scale = 1 - torch.einsum("nhw,n->hw", weights, 1 - kept.to(lab))
+    return reduce_to_gamut(torch.cat([lab[:1], scale * lab[1:] + added]))
 
 
 def _box(image: Tensor, radius: int) -> Tensor:

@@ -183,7 +183,7 @@ def find_dyes(rgb: Tensor, masks: Tensor, colors: Sequence[Color]) -> Dyes:
     edges = mask_edges(luminance, _resized(masks.float(), tuple(luminance.shape[-2:])))
     lab = _shrunk(rgb_to_lab(rgb), FIT_SIDE)
     asked = torch.stack([_lab(color) for color in colors])
-    return Dyes(find_changes(lab, in_front(masks_at(edges, lab[:1])), asked[:, 1:]), edges)
+    return Dyes(*find_changes(lab, in_front(masks_at(edges, lab[:1])), asked[:, 1:]), edges)
 
 
 def color_rows(rgb: Tensor, edges: Tensor, colors: Sequence[Color], names: Sequence[str] = ()) -> list[dict]:
@@ -201,13 +201,10 @@ def color_rows(rgb: Tensor, edges: Tensor, colors: Sequence[Color], names: Seque
     """
     lab = _shrunk(rgb_to_lab(rgb), FIT_SIDE)
     weights = in_front(masks_at(edges, lab[:1]))
-    asked = torch.stack([_lab(color) for color in colors])
-    grey = torch.cat([lab[:1], torch.zeros_like(lab[1:])])
-    ideal = dyed(grey, weights, find_changes(grey, weights, asked[:, 1:]))
     rows = []
-    for number, (mask, color, wanted) in enumerate(zip(weights, colors, asked, strict=True)):
-        mean, best = (_mean(values, mask) for values in (lab, ideal))
-        left, least = delta_e(wanted, mean), delta_e(wanted, best)
+    for number, (mask, color) in enumerate(zip(weights, colors, strict=True)):
+        mean = _mean(lab, mask)
+        left, least = delta_e(_lab(color), mean), least_delta_e(lab[:1], mask, color)
         rows.append(
             {
                 "where": names[number] if names else str(number),
@@ -219,6 +216,19 @@ def color_rows(rgb: Tensor, edges: Tensor, colors: Sequence[Color], names: Seque
             }
         )
     return rows
+
+
+def least_delta_e(luminance: Tensor, mask: Tensor, color: Color) -> float:
+    """How near the mean colour of an object can come to a colour: Delta E of the object dyed in it alone.
+
+    Args:
+        luminance: L (1, H, W) of the photo.
+        mask: (H, W).
+    """
+    luminance, mask = _shrunk(luminance, FIT_SIDE), _shrunk(mask[None], FIT_SIDE)
+    grey = torch.cat([luminance, torch.zeros_like(luminance), torch.zeros_like(luminance)])
+    ideal = dyed(grey, mask, *find_changes(grey, mask, _lab(color)[None, 1:]))
+    return delta_e(_lab(color), _mean(ideal, mask[0]))
 
 
 def delta_e(first: Tensor, second: Tensor) -> float:
