@@ -20,8 +20,10 @@ from lcad.upsampling import ALL, bilinear
 
 EDGE_SIDE = 1024  # pixels, long side of the photo at which the edges of masks are looked for
 FIT_SIDE = 256  # pixels, long side of the result whose colours are measured to find the changes
-RADIUS = 0.012  # of the long side: how far the edge of a mask may be from that of the luminance
-EDGE_EPS = 20.0  # variance of L below which there is no edge
+RADIUS = 0.01  # of the long side: how far the edge of a mask may be from that of the luminance
+EDGE_EPS = 5.0  # variance of L below which there is no edge
+SHARPENING = 3.0  # of the guided filter's soft edges; see docs/exact_colors.md
+LEAST_LEFT = 0.5  # of a mask's area: one of which less is left, as of thin things, stays as it is
 STEPS = 30  # at most, to find the changes
 CLOSE = 0.3  # Lab units from the asked mean, at which the search ends
 
@@ -54,15 +56,20 @@ class Dyes:
 def mask_edges(luminance: Tensor, masks: Tensor) -> Tensor:
     """Masks (N, h, w) that follow the edges of L (1, h, w) -> slope and offset (N, 2, h, w) of each over L.
 
-    The guided filter (He, Sun and Tang 2013) of the masks, guided by L; its linear functions, since they can be
-    brought to the photo's own size and there give edges as sharp as the photo's (Fast Guided Filter, 2015).
+    The guided filter (He, Sun and Tang 2013) of the masks, guided by L, its soft edges made steeper; its linear
+    functions, since they can be brought to the photo's own size and there give edges as sharp as the photo's (Fast
+    Guided Filter, 2015).
     """
     radius = max(1, round(RADIUS * max(luminance.shape[-2:])))
     guide, masks = luminance[None], masks[:, None]  # (1, 1, h, w), (N, 1, h, w)
     level, inside = _box(guide, radius), _box(masks, radius)
     variance = _box(guide * guide, radius) - level**2
     slope = (_box(guide * masks, radius) - level * inside) / (variance + EDGE_EPS)
-    return torch.cat([_box(slope, radius), _box(inside - slope * level, radius)], dim=1)
+    slope, offset = _box(slope, radius), _box(inside - slope * level, radius)
+    edges = torch.cat([SHARPENING * slope, SHARPENING * offset + (1 - SHARPENING) / 2], dim=1)
+    left = (edges[:, :1] * guide + edges[:, 1:]).clamp(0, 1).sum((1, 2, 3), keepdim=True)
+    plain = torch.cat([torch.zeros_like(masks), masks], dim=1)
+    return torch.where(left < LEAST_LEFT * masks.sum((1, 2, 3), keepdim=True), plain, edges)
 
 
 def masks_at(edges: Tensor, luminance: Tensor, rows: slice = ALL, size: tuple[int, int] | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 
 python scripts/studies/exact_colors.py --model checkpoints/mini --input coco/images --instances coco/instances.json
 
-Objects are labelled ones whose word is in a caption of their photo; colours are drawn from the names of CSS and XKCD,
+Objects are labelled ones whose word is in a caption of their photo; two colours for each are drawn from the names of CSS and XKCD,
 among those that the object's luminance and sRGB allow (as uniform colour, within 4 in Delta E). Each photo is colorized
 once from its caption, without masks; then each of its objects gets its colour through its labelled mask. Measured in 8
 bit: Delta E (CIEDE2000) of the mean colour inside the mask from the asked one; spill, the mean Delta E of the pixels
@@ -18,6 +18,7 @@ from lcad.cli.common import reporting
 
 AREA = (0.03, 0.7)  # of the photo: objects that are taken
 ALLOWED = 4.0  # Delta E that an object's luminance may leave
+EACH = 2  # colours for each object
 TRIES = 200  # colours that are drawn for an object before it is given up
 
 
