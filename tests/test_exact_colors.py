@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.color import lab_to_rgb, mean_color, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
+from lcad.color import lab_to_rgb, luminance_to_rgb, mean_color, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import read_image, to_tensor
 from lcad.masks.types import InstanceMasks
 from lcad.recoloring.dyeing import mask_edges, masks_at
@@ -118,16 +118,32 @@ def test_an_object_gets_its_colour_and_nothing_else_changes():
         assert (after - before).norm(dim=0)[ball == 0].mean() < 1, "the wall"
 
 
-def test_texture_is_kept_and_follows_the_shading():
+def test_chroma_follows_the_shading():
+    rgb, ball = scene()
+    luminance = rgb_to_luminance(rgb)
+    colored, _ = apply_exact_colors(luminance_to_rgb(luminance), ball[None], [parse_color("#6a8a9c")])
+    inside = ball.bool() & (luminance[0] > 35)
+    ratio = rgb_to_lab(colored)[1:, inside].norm(dim=0) / (luminance[0, inside] + 16)
+    assert ratio.std() < 0.05 * ratio.mean(), "the same dye in light and shadow"
+
+
+def test_texture_is_kept():
     rgb, ball = scene()
     colored, _ = apply_exact_colors(rgb, ball[None], [parse_color("#2a7fa0")])
     inside = ball.bool() & (rgb_to_luminance(rgb)[0] > 35)
-    before, after = (rgb_to_lab(item)[:, inside] for item in (rgb, colored))
-    light = before[0] + 16
-    added = (after - before)[1]
-    assert torch.corrcoef(torch.stack([added, light]))[0, 1] < -0.9, "more is added where there is more light"
-    trend = [item[1] - light * (item[1] * light).sum() / (light * light).sum() for item in (before, after)]
-    assert torch.corrcoef(torch.stack(trend))[0, 1] > 0.8, "the patches of colour are still there"
+    light = rgb_to_luminance(rgb)[0, inside] + 16
+    labs = [rgb_to_lab(item)[1:, inside] for item in (rgb, colored)]
+    uneven = [item - light * (item * light).sum(1, keepdim=True) / (light**2).sum() for item in labs]
+    assert torch.corrcoef(torch.stack([item.norm(dim=0) for item in uneven]))[0, 1] > 0.8
+
+
+def test_what_is_grey_in_a_coloured_object_stays_grey():
+    rgb, ball = scene()
+    stripe = ball * (torch.arange(96) % 32 < 8)
+    rgb = torch.where(stripe > 0, rgb_to_luminance(rgb).expand(3, 96, 96) / 100, rgb)
+    colored, _ = apply_exact_colors(rgb, ball[None], [parse_color("#35768f")])
+    assert rgb_to_lab(colored)[1:, stripe > 0].norm(dim=0).mean() < 12
+    assert rgb_to_lab(colored)[1:, (ball - stripe) > 0].norm(dim=0).mean() > 20
 
 
 def test_a_grey_object_has_no_patches_left():

@@ -1,10 +1,10 @@
 """Giving objects a colour: what is added to their a and b so that their mean colour is the one asked for.
 
 An object that is dyed in one colour has a and b in proportion to L + 16 where light and shadow vary: in Lab all three
-are differences of cube roots of X, Y and Z, which scale together. So a pixel's a and b become k (a, b) + c (L + 16),
-with one c = (c_a, c_b) for each object, found so that its mean is right. What an object's colours differ from one
-another stays (k = 1), but shrinks where the asked colour is weaker than the one before (k is the asked chroma over the
-mean one before): a grey coat is not to have the patches of a red one.
+are differences of cube roots of X, Y and Z, which scale together. And what is grey in a coloured object, as the black
+caps of a red hydrant, is to stay grey in a blue one. So a pixel's colour z = a + ib becomes r z + c (L + 16), with one
+complex r and c for each object: r turns the hues from the mean one to the asked one, and where the asked chroma is
+below the mean one it scales chroma down (never up: that would make patches of noise); c is such that the mean is right.
 
 Letters: N objects, h x w the size that they are looked at, H x W the photo's. L in [0, 100], a and b in Lab units.
 """
@@ -33,12 +33,12 @@ class Dyes:
     """What is done to the colours of a photo's objects.
 
     Attributes:
-        kept: (N,), k of each object, in [0, 1].
-        changes: (N, 2), its c_a and c_b.
+        turns: (N, 2), r of each object, real and imaginary; its magnitude is in [0, 1].
+        changes: (N, 2), its c likewise, in Lab units for each unit of L.
         edges: (N, 2, h, w), slope and offset of each object's mask as a linear function of L, see `mask_edges`.
     """
 
-    kept: Tensor
+    turns: Tensor
     changes: Tensor
     edges: Tensor
 
@@ -50,7 +50,7 @@ class Dyes:
         """
         lab = rgb_to_lab(rgb)
         weights = in_front(masks_at(self.edges, lab[:1], rows, size or tuple(rgb.shape[-2:])))
-        return lab_to_rgb(dyed(lab, weights, self.kept, self.changes))
+        return lab_to_rgb(dyed(lab, weights, self.turns, self.changes))
 
 
 def mask_edges(luminance: Tensor, masks: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def in_front(masks: Tensor) -> Tensor:
 
 
 def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """What brings the mean a and b of each object nearest to the asked ones -> kept and changes, see `Dyes`.
+    """What brings the mean a and b of each object nearest to the asked ones -> turns and changes, see `Dyes`.
 
     Where a pixel cannot show its colour it gets as much chroma as its lightness has room for, and the others of its
     object get more for it.
@@ -110,11 +110,13 @@ def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> tuple[Tensor, T
     totals = weights.sum((1, 2)).clamp_min(1e-6)
     light = (weights * (pixels[0] + 16)).sum((1, 2)) / totals  # (N,) mean L + 16
     before = torch.einsum("nhw,chw->nc", weights, pixels[1:]) / totals[:, None]
-    kept = (asked.norm(dim=1) / before.norm(dim=1).clamp_min(1e-6)).clamp(0, 1)
+    wanted, mean = (torch.complex(*pair.unbind(1)) for pair in (asked, before))
+    turn = wanted * mean.conj() / mean.abs().square().clamp_min(1e-6)
+    turns = torch.view_as_real(turn / turn.abs().clamp_min(1))
     changes = torch.zeros_like(asked)
     best, least = changes, torch.full_like(light, torch.inf)
     for _ in range(STEPS):
-        mean = torch.einsum("nhw,chw->nc", weights, dyed(pixels, weights, kept, changes)[1:]) / totals[:, None]
+        mean = torch.einsum("nhw,chw->nc", weights, dyed(pixels, weights, turns, changes)[1:]) / totals[:, None]
         missing = asked - mean
         distance = missing.norm(dim=1)
         best = torch.where((distance < least)[:, None], changes, best)
@@ -122,14 +124,17 @@ def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> tuple[Tensor, T
         if (distance < CLOSE).all():
             break
         changes = changes + missing / light[:, None].clamp_min(16)
-    return kept, best
+    return turns, best
 
 
-def dyed(lab: Tensor, weights: Tensor, kept: Tensor, changes: Tensor) -> Tensor:
+def dyed(lab: Tensor, weights: Tensor, turns: Tensor, changes: Tensor) -> Tensor:
     """Lab (3, H, W) and shares (N, H, W), see `Dyes` -> Lab that sRGB can show."""
-    added = torch.einsum("nhw,nc->chw", weights, changes.to(lab)) * (lab[:1] + 16)
-    scale = 1 - torch.einsum("nhw,n->hw", weights, 1 - kept.to(lab))
-    return reduce_to_gamut(torch.cat([lab[:1], scale * lab[1:] + added]))
+    luminance, a, b = lab
+    added = torch.einsum("nhw,nc->chw", weights, changes.to(lab)) * (luminance + 16)
+    real, imaginary = torch.einsum("nhw,nc->chw", weights, turns.to(lab))
+    real = real + 1 - weights.sum(0)
+    turned = torch.stack([real * a - imaginary * b, real * b + imaginary * a])
+    return reduce_to_gamut(torch.cat([lab[:1], turned + added]))
 
 
 def _box(image: Tensor, radius: int) -> Tensor:
