@@ -3,7 +3,7 @@
 
 python scripts/studies/exact_colors.py --model checkpoints/mini --input coco/images --instances coco/instances.json
 
-Objects are labelled ones whose word is in a caption of their photo; two colours for each are drawn from the names of
+Objects are labelled ones whose word is in a caption of their photo; colours for each are drawn from the names of
 CSS and XKCD, among those that the object's luminance and sRGB allow (as uniform colour, within 3 in Delta E). A photo
 is colorized once from its caption, without masks; then each of its objects gets its colour through its labelled mask.
 Measured in 8 bit: Delta E (CIEDE2000) of the mean colour inside the mask from the asked one; spill, the mean Delta E of
@@ -18,8 +18,8 @@ from lcad.cli.common import reporting
 
 AREA = (0.03, 0.7)  # of the photo: objects that are taken
 ALLOWED = 3.0  # Delta E that an object's luminance may leave
-EACH = 2  # colours for each object
-TRIES = 200  # colours that are drawn for an object before it is given up
+FAR = 8.0  # difference of L that is more than `ALLOWED` at any L
+TRIES = 400  # colours that are drawn for an object before it is given up
 
 
 def labelled_objects(args: argparse.Namespace) -> list:
@@ -49,15 +49,20 @@ def labelled_objects(args: argparse.Namespace) -> list:
 
 def draw_color(rng, luminance, mask):
     """A colour that the object may have: its name and value; None: none was found."""
+    import torch
     from torch.nn.functional import interpolate
 
+    from lcad.color import rgb_to_lab
     from lcad.recoloring.exact_colors import least_delta_e, parse_color
     from lcad.text.color_expressions import known_colors
 
     names = known_colors()
+    mean = float((luminance * mask).sum() / mask.sum())
     luminance, mask = (interpolate(item[None], (64, 64), mode="area")[0] for item in (luminance, mask[None]))
     for _ in range(TRIES):
         name = names[rng.integers(len(names))]
+        if abs(float(rgb_to_lab(torch.tensor(parse_color(name))[:, None, None])[0]) - mean) > FAR:
+            continue
         if least_delta_e(luminance, mask[0], parse_color(name)) <= ALLOWED:
             return name, parse_color(name)
     return None
@@ -156,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
     parser.add_argument("--instances", type=Path, required=True, help="masks of the photos' objects, in COCO's format")
     parser.add_argument("--triples", type=int, default=60)
+    parser.add_argument("--each", type=int, default=2, help="colours for each object")
     parser.add_argument("--seed", type=int, default=0, help="of the order of objects and of the colours")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
     parser.add_argument(
