@@ -69,8 +69,9 @@ def same_result(old: dict | None, new: dict, decisive: Iterable[str] = DECISIVE)
     """Would the result of one record be that of the other? What settings an older record lacks had their defaults."""
     if old is None:
         return False
-    old = old | {"settings": asdict(Settings()) | dict(old["settings"])}
-    return all(old.get(key) == new[key] for key in decisive)
+    settings = old.get("settings")
+    filled = asdict(Settings()) | settings if isinstance(settings, dict) else settings
+    return all((filled if key == "settings" else old.get(key)) == new[key] for key in decisive)
 
 
 def _mask_hash(masks: Tensor) -> str:
