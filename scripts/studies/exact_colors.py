@@ -131,19 +131,18 @@ def run(args: argparse.Namespace) -> int:
     for k in rng.permutation(len(objects)):
         path, category, caption, mask = objects[k]
         rgb = to_tensor(read_image(path))
-        drawn = draw_color(rng, rgb_to_luminance(rgb), mask)
-        if drawn is None:
-            print(f"{path.name} {category}: no colour fits its luminance")
-            continue
-        row, picture = measure(rgb, decoded_once(pipeline, path, rgb, caption, args), mask, drawn[1])
-        rows.append({"photo": path.name, "object": category, "color": drawn[0], **row})
-        print(
-            " ".join(f"{value:.2f}" if isinstance(value, float) else value for value in rows[-1].values()), flush=True
-        )
-        if args.pictures:
-            write_image(args.output / f"{path.stem}_{category}.png", to_image(picture))
-        if len(rows) == args.triples:
+        for drawn in [draw_color(rng, rgb_to_luminance(rgb), mask) for _ in range(args.each)]:
+            if drawn is None:
+                print(f"{path.name} {category}: no colour fits its luminance")
+                continue
+            row, picture = measure(rgb, decoded_once(pipeline, path, rgb, caption, args), mask, drawn[1])
+            rows.append({"photo": path.name, "object": category, "color": drawn[0], **row})
+            print(" ".join(f"{v:.2f}" if isinstance(v, float) else v for v in rows[-1].values()), flush=True)
+            if args.pictures:
+                write_image(args.output / f"{path.stem}_{category}_{drawn[0]}.png", to_image(picture))
+        if len(rows) >= args.triples:
             break
+    rows = rows[: args.triples]
     write_rows(args.output / "exact_colors.csv", rows)
     values = {key: np.array([row[key] for row in rows]) for key in rows[0] if isinstance(rows[0][key], float)}
     reached, quiet = 100 * (values["delta_e"] <= 5).mean(), 100 * (values["spill"] < 1).mean()
