@@ -26,7 +26,15 @@ from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.loading import download, load_parts, read_index
 from lcad.models.localizer import LocalizerWeights, localizer_parts, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
-from lcad.pipeline_inputs import CALLBACK_TENSORS, check_inputs, common_sizes, instance_masks, one_each, step_callback
+from lcad.pipeline_inputs import (
+    CALLBACK_TENSORS,
+    check_inputs,
+    common_sizes,
+    in_form,
+    instance_masks,
+    one_each,
+    step_callback,
+)
 from lcad.tiling import tiled, tiles
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
@@ -44,9 +52,15 @@ Masks = Tensor | np.ndarray | InstanceMasks | None
 
 @dataclass
 class LCADPipelineOutput(BaseOutput):
-    """`images`: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`."""
+    """What came of the photos.
+
+    Attributes:
+        images: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`.
+        colors: for each result the rows of `lcad.recoloring.exact_colors.color_rows`; None: none were asked for.
+    """
 
     images: list | np.ndarray
+    colors: list[list[dict]] | None = None
 
 
 class LCADPipeline(DiffusionPipeline):
@@ -204,6 +218,7 @@ class LCADPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[["LCADPipeline", int, Tensor, dict], dict | None] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+        colors: dict | list | None = None,
     ) -> LCADPipelineOutput | tuple[list]:
         """Colorize photos.
 
@@ -235,6 +250,8 @@ class LCADPipeline(DiffusionPipeline):
             callback_on_step_end: called after each step as (pipeline, step, t, tensors); latents that it returns are
                 gone on with. An exception that it raises ends the call.
             callback_on_step_end_tensor_inputs: of its tensors: `latents`, and `denoised`, what the step makes of them.
+            colors: exact colours of objects, {"coat": "#8b1a1a"} or a list of `ColorTarget`, for all photos, or a list
+                with one such set, or None, for each photo; see docs/exact_colors.md. Not for `decoded` and `latent`.
 
         Raises:
             ValueError: arguments that do not fit together, or a result that is not finite.
@@ -251,6 +268,11 @@ class LCADPipeline(DiffusionPipeline):
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         copies = num_images_per_prompt
+        targets = None
+        if colors is not None:  # imported where they are used: they segment
+            from lcad.recoloring.photo_colors import color_results, targets_of_photos
+
+            targets = targets_of_photos(colors, len(photos), output_type)
 
         # 2. Luminance, masks and text, once a photo
         luminances = [photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos]
@@ -290,15 +312,20 @@ class LCADPipeline(DiffusionPipeline):
             )
             done += steps
 
-        # 4. Decode, and bring the chroma to the photos' own luminance
-        if output_type == "latent":
-            results = z
-        else:
-            decoded = self._decode(z, features if luminance_guidance else None)
+        # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
+        results, rows = z, None
+        if output_type != "latent":
+            results = list(self._decode(z, features if luminance_guidance else None))
+        if output_type not in ("latent", "decoded"):
             own = [luminance for luminance in luminances for _ in range(copies)]
-            results = finish_photos(decoded, own, output_luminance, output_type)
+            results = finish_photos(results, own, output_luminance)
+            if targets is not None:
+                asked = [(text, item, target) for text, item, target in zip(captions, instances, targets, strict=True)]
+                asked = [item for item in asked for _ in range(copies)]
+                results, rows = color_results(self, results, own, asked)
+            results = in_form(results, output_type)
         self.maybe_free_model_hooks()
-        return LCADPipelineOutput(images=results) if return_dict else (results,)
+        return LCADPipelineOutput(images=results, colors=rows) if return_dict else (results,)
 
     def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the

@@ -1,4 +1,4 @@
-"""What a call of `LCADPipeline` is given, checked."""
+"""What a call of `LCADPipeline` is given, checked, and the form its results have."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from lcad.io.images import to_image
 from lcad.masks.types import InstanceMasks
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.phrases import comma_phrases
@@ -96,3 +97,13 @@ def step_callback(
         return changed.get("latents")
 
     return call
+
+
+def in_form(results: list[Tensor], output_type: str) -> list | np.ndarray:
+    """Results (3, H, W) in [0, 1] as an `output_type` of `LCADPipeline`."""
+    if output_type == "pil":
+        return [to_image(rgb) for rgb in results]
+    if output_type != "np":
+        return results
+    arrays = [rgb.movedim(0, -1).numpy() for rgb in results]
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays

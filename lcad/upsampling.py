@@ -5,14 +5,12 @@ Shapes: chroma (B, 2, h, w) in Lab units; small (B, 1, h, w) and large (B, 1, H,
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
 from lcad.io.color_profiles import strips
-from lcad.io.images import to_image
 
 RADIUS = 1  # of the neighbourhoods, in pixels of the small size
 GUIDED_EPS = 64.0  # variance of L below which chroma does not follow L
@@ -115,23 +113,12 @@ def _enlarge(image: Tensor, like: Tensor, rows: slice, mode: str = "bicubic") ->
     return F.grid_sample(image, grid.expand(len(image), -1, -1, -1), mode, "border", align_corners=False)
 
 
-def finish_photos(
-    decoded: Tensor, luminances: list[Tensor], output_luminance: str, output_type: str
-) -> list | np.ndarray:
-    """The model's pictures (B, 3, h, w) in [0, 1] of photos with L (1, H, W) -> results at the photos' own sizes.
+def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: str) -> list[Tensor]:
+    """The model's pictures (B, 3, h, w) in [0, 1] of photos with L (1, H, W) -> results (3, H, W) in [0, 1].
 
     Args:
-        output_luminance, output_type: see `lcad.pipeline.LCADPipeline`.
+        output_luminance: `input`, the photos' own; or `decoded`, the network's.
     """
-    if output_type == "decoded":
-        return list(decoded)
     if output_luminance == "decoded":
-        results = [
-            resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)
-        ]
-    else:
-        results = [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
-    if output_type == "np":
-        arrays = [rgb.movedim(0, -1).numpy() for rgb in results]
-        return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
-    return [to_image(rgb) for rgb in results] if output_type == "pil" else results
+        return [resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
+    return [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]

@@ -16,6 +16,8 @@ COMMANDS = {
     "train latent": ("lcad.cli.train_latent", "stage 2: the noise prediction network (Eq. 6)"),
     "train mini": ("lcad.cli.train_mini", "the whole bundled model, from packed data"),
     "evaluate": ("lcad.cli.evaluate", "score a model or a folder of results, and write the paper's tables"),
+    "adjust": ("lcad.cli.adjust", "change saturation and warmth of results that are there"),
+    "transfer": ("lcad.cli.transfer_colors", "bring the colours of another picture onto a photo"),
     "steer": ("lcad.cli.steer", "measure whether captions are obeyed"),
     "convert": ("lcad.cli.convert_checkpoint", "Stable Diffusion 1.5 or the published weights to a checkpoint folder"),
     "prepare": ("lcad.cli.prepare_data", "square photos, captions and a manifest from a download or your own photos"),

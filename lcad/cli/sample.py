@@ -29,10 +29,12 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     """The photos to colorize with their captions, a line for each image that is not read, and notes."""
     from lcad.inference.inventory import take_inventory
     from lcad.inference.plan import list_jobs
-    from lcad.text.captions import read_captions
+    from lcad.recoloring.exact_colors import parse_targets
+    from lcad.text.captions import read_captions, read_colors
 
     inventory = take_inventory(args.input, args.output, args.recursive)
     jobs, absent = [], []
+    everywhere = parse_targets(args.color, args.cwd)
     for folder, photos in inventory.photos.items():
         captions = read_captions(folder, args.captions)
         if args.input.is_dir() and not (
@@ -43,7 +45,11 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
         if args.caption is not None:
             captions = {photo.name: [args.caption] for photo in photos}
         below = folder.relative_to(args.input) if args.recursive else Path()
-        jobs += list_jobs(photos, captions, args.levels, below)
+        listed, place = read_colors(folder, args.captions)
+        colors = {name: parse_targets(texts, place, everywhere) for name, texts in listed.items()}
+        jobs += list_jobs(
+            photos, captions, args.levels, below, lambda photo, own=colors: own.get(photo.name, everywhere)
+        )
     if len(absent) > ABSENT_LINES:
         absent[ABSENT_LINES:] = [f"captions name {len(absent) - ABSENT_LINES} more photos that are not there"]
     not_read = [f"{path}: {reason}" for path, reason in inventory.not_read.items()]
@@ -66,6 +72,8 @@ def settings_from(args: argparse.Namespace, pipeline: "LCADPipeline") -> "Settin
         refinement=None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
         model_size=args.model_size,
         tiled_size=args.tiled_size,
+        saturation=args.saturation,
+        warmth=args.warmth,
     )
 
 
@@ -77,6 +85,7 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from lcad.masks.sources import build_finder
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
+    from lcad.recoloring.object_masks import object_finder
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
@@ -89,7 +98,9 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)
     output = OutputFolder(args.output, args.format and f".{args.format}", settings.kept, args.overwrite)
     run_options = RunOptions(args.show_masks, args.save_masks, args.jobs)
-    return FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
+    runner = FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
+    runner.find_objects = object_finder(pipeline, options)
+    return runner
 
 
 def run(args: argparse.Namespace, recorded: dict | None = None) -> int:

@@ -26,7 +26,7 @@ from ldm.schedulers import SCHEDULERS
 
 MODEL = REPOSITORY / "checkpoints" / "mini"
 EXAMPLES = REPOSITORY / "data" / "examples"
-RANGES = {"guidance": (0, 100), "strength": (0, 1000)}
+RANGES = {"guidance": (0, 100), "strength": (0, 1000), "saturation": (0, 2), "warmth": (-1, 1)}
 LEAST = {
     "steps": 1,
     "num_samples": 1,
@@ -46,6 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=str(MODEL), help="checkpoint folder or hub id (default: the mini model)")
     _add_photos(parser)
     _add_masks(parser)
+    _add_colors(parser)
     _add_sampling(parser)
     _add_machine(parser)
     _add_run(parser)
@@ -97,6 +98,20 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
         help="instance-aware sampling, where there are masks",
     )
     add("--strength", type=float, help="strength of instance-aware sampling")
+
+
+def _add_colors(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("colours").add_argument
+    add(
+        "--color",
+        action="append",
+        default=[],
+        metavar="OBJECT=COLOUR",
+        help="an exact colour, such as coat=#8b1a1a, 'sky=pale blue', @412,230=navy (the object at a point) or "
+        "mask.png=navy; may be given several times; the column colors of a captions.csv says it for each photo",
+    )
+    add("--saturation", type=float, default=1.0, help="of the result: 0 grey, 1 as it is (default), up to 2")
+    add("--warmth", type=float, default=0.0, help="of the result: -1 cooler, 0 as it is (default), 1 warmer")
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:

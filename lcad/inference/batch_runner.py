@@ -16,7 +16,7 @@ from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, finish, write
 from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, OutputFolder, read_result_record
 from lcad.inference.plan import Job, Settings, plan_batches
 from lcad.inference.reading import read_ahead
-from lcad.inference.records import DECISIVE, Recorder, file_hash, same_result
+from lcad.inference.records import DECISIVE, MASKS, Recorder, file_hash, same_result
 from lcad.inference.summary import Summary, one_line
 from lcad.io.contact_sheet import contact_sheet
 from lcad.io.images import ImageError, read_image, read_size, write_image
@@ -26,6 +26,7 @@ from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
 from lcad.masks.types import InstanceMasks, enlarge, shrink
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
+from lcad.recoloring.object_masks import FoundObjects, object_finder
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class FolderRun:
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.options, self._report, self.log = find_masks, options, report, log
+        self.find_objects = object_finder(pipeline)  # for exact colours; another may be put in its place
         self.summary = Summary()
 
     def run(
@@ -122,7 +124,7 @@ class FolderRun:
                     record = self._recorder.record(job, None, file_hash(job.photo), [])
                 except OSError:
                     record = None
-                decisive = [key for key in DECISIVE if key != "masks_sha256"]
+                decisive = [key for key in DECISIVE if key not in MASKS]
                 old = read_result_record(self.output.record(job))
                 state = "done" if record is not None and same_result(old, record, decisive) else "in the way"
             yield job, state
@@ -185,16 +187,17 @@ class FolderRun:
             notes.append(f"is longer than {LONGEST_ASPECT} times its short side; the model sees it smaller than others")
         self._note(job, notes)
         found = self._find_masks(job, image)
+        objects = self._find_objects(job, image, found)
         if self.settings.size is not None:
             image = image.resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
             photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
-        record = self._recorder.record(job, found, photo_hash, paths) | {"size": [image.width, image.height]}
+        record = self._recorder.record(job, found, photo_hash, paths, objects) | {"size": [image.width, image.height]}
         image = shrink(image, SHOWN_SIDE)
         there = [path.exists() for path in paths]
         same = same_result(read_result_record(self.output.record(job)), record)
         if company or self.output.overwrite or not any(there) or (not all(there) and same):
-            return Loaded(job, photo, image, found, record, company)
+            return Loaded(job, photo, image, found, record, company, objects)
         if same:
             kept = [read_image(path) for path in paths]
             self.summary.add_row(job, image, kept)
@@ -222,6 +225,15 @@ class FolderRun:
         if self.options.save_masks and len(found.instances.phrases):
             self._save_masks(job, found, image)
         return found if len(found.instances.phrases) else None
+
+    def _find_objects(self, job: Job, image: Image.Image, found: FoundMasks | None) -> FoundObjects | None:
+        """The objects that are to have exact colours; those that are not found are problems."""
+        if not job.colors:
+            return None
+        objects = self.find_objects(job.colors, image, job.caption, None if found is None else found.instances)
+        for note in objects.notes:
+            self.summary.add_problem(f"{job.photo}: {note}; colorized without it")
+        return objects if objects.targets else None
 
     def _save_masks(self, job: Job, found: FoundMasks, photo: Image.Image) -> None:
         folder, stem, phrases = self.output.folder / SAVED_MASKS, job.photo.stem, found.instances.phrases

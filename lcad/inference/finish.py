@@ -11,11 +11,15 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.inference.records import to_json
 from lcad.inference.run_records import pixel_hash
-from lcad.io.images import write_bytes
+from lcad.io.images import to_tensor, write_bytes
 from lcad.io.photos import Photo, write_photo
 from lcad.masks.from_text import FoundMasks
 from lcad.masks.types import InstanceMasks, shrink
-from lcad.upsampling import recolored_strips, resize
+from lcad.recoloring.dyeing import EDGE_SIDE, Dyes
+from lcad.recoloring.exact_colors import color_rows, find_dyes
+from lcad.recoloring.looks import apply_look
+from lcad.recoloring.object_masks import FoundObjects
+from lcad.upsampling import recolor, recolored_strips, resize
 
 SHOWN_SIDE = 512  # pixels, long side of the copies of photo and result that are kept to show and to judge
 
@@ -30,6 +34,7 @@ class Loaded:
     found: FoundMasks | None
     record: dict
     company: bool = False  # see `Batch`
+    objects: FoundObjects | None = None  # that are to have exact colours
 
     @property
     def instances(self) -> InstanceMasks | None:
@@ -53,10 +58,14 @@ def finish(item: Loaded, luminance: torch.Tensor, pictures: list[torch.Tensor], 
         luminance: L (1, H, W) of the photo.
         pictures: (3, h, w) in [0, 1], one for each sample.
     """
-    values = [_at_full_size(luminance, decoded, item.photo, settings) for decoded in pictures]
-    images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own in values]
+    made = [_at_full_size(luminance, decoded, item, settings) for decoded in pictures]
+    images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own, _ in made]
     order, reports = _judge(item, images, settings)
-    return Result(item, [values[k] for k in order], [images[k] for k in order], item.record | {"instances": reports})
+    record = item.record | {"instances": reports}
+    if item.objects is not None:
+        asked = item.objects.colors, item.objects.names
+        record["color_results"] = [color_rows(to_tensor(images[k]), made[k][1].edges, *asked) for k in order]
+    return Result(item, [made[k][0] for k in order], [images[k] for k in order], record)
 
 
 def write(result: Result, output: OutputFolder) -> list[str]:
@@ -73,14 +82,26 @@ def write(result: Result, output: OutputFolder) -> list[str]:
     return list(map(pixel_hash, result.values))
 
 
-def _at_full_size(luminance: torch.Tensor, decoded: torch.Tensor, photo: Photo, settings: Settings) -> np.ndarray:
-    """The result (H, W, 3) in the photo's depth and profile."""
-    if settings.output_luminance == "decoded":
-        return photo.encoded(resize(decoded[None], luminance.shape[-2:])[0])
-    values = np.empty((*luminance.shape[-2:], 3), np.uint16 if photo.depth == 16 else np.uint8)
-    for rows, rgb in recolored_strips(luminance[None], decoded[None]):
-        values[rows] = photo.encoded(rgb[0])
-    return values
+def _at_full_size(
+    luminance: torch.Tensor, decoded: torch.Tensor, item: Loaded, settings: Settings
+) -> tuple[np.ndarray, Dyes | None]:
+    """The result (H, W, 3) in the photo's depth and profile, and how its objects came to their exact colours."""
+    photo, size, own = item.photo, luminance.shape[-2:], settings.output_luminance == "input"
+    dyes = None
+    if item.objects is not None:
+        small = tuple(max(1, round(side * min(1, EDGE_SIDE / max(size)))) for side in size)
+        copy = recolor(resize(luminance[None], small), decoded[None]) if own else resize(decoded[None], small)
+        dyes = find_dyes(copy[0].clamp(0, 1), item.objects.masks, item.objects.colors)
+    if own:
+        parts = ((rows, rgb[0]) for rows, rgb in recolored_strips(luminance[None], decoded[None]))
+    else:
+        parts = [(slice(0, size[0]), resize(decoded[None], size)[0].clamp(0, 1))]
+    values = np.empty((*size, 3), np.uint16 if photo.depth == 16 else np.uint8)
+    for rows, rgb in parts:
+        if dyes is not None:
+            rgb = dyes.apply(rgb, rows, tuple(size))
+        values[rows] = photo.encoded(apply_look(rgb, settings.saturation, settings.warmth))
+    return values, dyes
 
 
 def _judge(item: Loaded, images: list[Image.Image], settings: Settings) -> tuple[list[int], list[list[dict]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcad.instance_sampling import Refinement
+from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.levels import caption_at_level
 from ldm.schedulers import scheduler_name
 
@@ -38,6 +39,8 @@ class Settings:
     size: int | None = None  # photos and masks are resized to size x size first
     model_size: int | None = None  # the long side the model works at; None: its own size
     tiled_size: int | None = None  # the long side it then works out in tiles; None: without
+    saturation: float = 1.0  # of the finished result, see `lcad.recoloring.looks`
+    warmth: float = 0.0
 
     @property
     def kept(self) -> int:
@@ -54,12 +57,14 @@ def settings_of(pipeline: "LCADPipeline", steps: int | None, guidance: float | N
 
 @dataclass(frozen=True)
 class Job:
-    """One photo, its caption ("" if it has none), the name of its results without suffix, and the caption's level."""
+    """One photo, its caption ("" if it has none), the name of its results without suffix, the caption's level, and the
+    exact colours that its objects are to have."""
 
     photo: Path
     caption: str
     name: str
     level: str = "complete"
+    colors: tuple[ColorTarget, ...] = ()
 
 
 @dataclass
@@ -91,18 +96,20 @@ def list_jobs(
     captions: dict[str, list[str]],
     levels: tuple[str, ...] = ("complete",),
     folder: Path = Path(),
+    colors: Callable[[Path], tuple[ColorTarget, ...]] = lambda photo: (),
 ) -> list[Job]:
     """Photos of one folder with their first caption, at each of the caption levels.
 
     Args:
         folder: of the results, below the output folder.
+        colors: the exact colours of a photo.
     """
     jobs = []
     for photo, name in result_names(photos).items():
         caption = (captions.get(photo.name) or [""])[0]
         for level in levels:
             own_name = name if len(levels) == 1 else f"{name}_{level}"
-            jobs.append(Job(photo, caption_at_level(caption, level), str(folder / own_name), level))
+            jobs.append(Job(photo, caption_at_level(caption, level), str(folder / own_name), level, colors(photo)))
     return jobs
 
 

@@ -7,13 +7,25 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import Tensor
+
 from lcad.inference.plan import Job, Settings
 from lcad.masks.from_text import FoundMasks
 from lcad.pipeline import LCADPipeline
+from lcad.recoloring.object_masks import FoundObjects
 from lcad.text.captions import SCARCE_CAPTION
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
-DECISIVE = ("photo_sha256", "caption", "masks_sha256", "settings", "model_sha256", "dtype")  # of a record, for a result
+MASKS = ("masks_sha256", "color_masks_sha256")
+DECISIVE = (
+    "photo_sha256",
+    "caption",
+    "settings",
+    "colors",
+    "model_sha256",
+    "dtype",
+    *MASKS,
+)  # of a record, for a result
 
 
 class Recorder:
@@ -30,24 +42,40 @@ class Recorder:
             "versions": {name: version(name) for name in PACKAGES},
         }
 
-    def record(self, job: Job, found: FoundMasks | None, photo_sha256: str, results: list[Path]) -> dict:
+    def record(
+        self,
+        job: Job,
+        found: FoundMasks | None,
+        photo_sha256: str,
+        results: list[Path],
+        objects: FoundObjects | None = None,
+    ) -> dict:
         """Everything needed to repeat a result."""
         used = [] if found is None else [phrase.text for phrase in found.instances.phrases]
-        masks = None if found is None else found.instances.masks.numpy().tobytes()
         return {
             "photo": str(job.photo),
             "photo_sha256": photo_sha256,
             "results": [path.name for path in results],
             "caption": job.caption or SCARCE_CAPTION,
             "masked_phrases": used,
-            "masks_sha256": None if masks is None else hashlib.sha256(masks).hexdigest(),
+            "masks_sha256": None if found is None else _mask_hash(found.instances.masks),
+            "colors": [target.text for target in job.colors] or None,
+            "color_masks_sha256": None if objects is None else _mask_hash(objects.masks),
             "mask_scores": [] if found is None else [round(score, 3) for score in found.scores],
         } | self._of_run
 
 
 def same_result(old: dict | None, new: dict, decisive: Iterable[str] = DECISIVE) -> bool:
-    """Would the result of one record be that of the other?"""
-    return old is not None and all(old.get(key) == new[key] for key in decisive)
+    """Would the result of one record be that of the other? What settings an older record lacks had their defaults."""
+    if old is None:
+        return False
+    settings = old.get("settings")
+    filled = asdict(Settings()) | settings if isinstance(settings, dict) else settings
+    return all((filled if key == "settings" else old.get(key)) == new[key] for key in decisive)
+
+
+def _mask_hash(masks: Tensor) -> str:
+    return hashlib.sha256(masks.numpy().tobytes()).hexdigest()
 
 
 def to_json(record: dict, indent: int | None = None) -> bytes:

@@ -158,6 +158,7 @@ def differences(before: RecordedRun, after: RecordedRun) -> tuple[int, list[str]
             same += 1
             continue
         decisive = ("photo_sha256", "model_sha256", "masks_sha256", "settings", "versions", "device", "dtype")
+        decisive += ("colors", "color_masks_sha256")
         changed = [key for key in decisive if again.get(key) != row.get(key)]
         why = f"changed: {', '.join(changed)}" if again else "not made this time"
         different.append(f"{name}: not the same pixels as in the record ({why})")

@@ -67,7 +67,7 @@ def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -
                 f"{file}: is for phrase {index}, but the caption has the comma-separated phrases 0 to {phrases - 1}; "
                 "name masks <i>_<anything>, counting from 0"
             )
-        masks[index] = _read_mask(file, size)
+        masks[index] = read_mask(file, size)
     return masks
 
 
@@ -90,7 +90,15 @@ def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]]
     return spans
 
 
-def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
+def read_mask(file: Path, size: tuple[int, int] | None = None) -> Tensor:
+    """One mask (H, W) float in [0, 1]; an object's number counts as 1.
+
+    Args:
+        size: (H, W) that it must have; None: any.
+
+    Raises:
+        MaskError: unreadable, empty, or of another size.
+    """
     values: np.ndarray
     if file.suffix.lower() == ".npy":
         try:
@@ -101,7 +109,8 @@ def _read_mask(file: Path, size: tuple[int, int]) -> Tensor:
             raise MaskError(f"{file}: holds {values.dtype}, expected bool or numbers")
     else:
         values = _drawn(file)
-    if values.shape != size:
+    if values.ndim != 2 or size is not None and values.shape != size:
+        size = size or ("?", "?")
         shape = "x".join(map(str, values.shape[::-1]))
         raise MaskError(f"{file}: is {shape}, but the photo is {size[1]}x{size[0]}; save the mask at the photo's size")
     mask = torch.from_numpy(np.array(values, dtype=np.float32))

@@ -7,7 +7,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,27 +107,8 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
 
     def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
         phrases, unclear = find_phrases(caption, pipeline.tokenizer), not_understood(caption)
-        if not phrases:
-            return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)), notes=unclear)
-        small = shrink(photo, LONG_SIDE)
-        regions = provider(small, [phrase.object for phrase in phrases])
-        attention = phrase_attention(pipeline, small, caption, phrases)
-        regions = outline(attention, unite(attention, regions))
-        matches = assign(score_regions(attention, regions, phrases), regions)
-        used = [i for i, match in enumerate(matches) if match.region is not None]
-        masks = regions.masks[[matches[i].region for i in used]] * _attended(attention[used], regions.masks.shape[-2:])
-        return FoundMasks(
-            InstanceMasks([phrases[i] for i in used], masks),
-            [matches[i].score for i in used],
-            phrases,
-            list(attention),
-            [
-                f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
-                for phrase, match in zip(phrases, matches, strict=True)
-                if match.region is None
-            ]
-            + unclear,
-        )
+        found = match_phrases(pipeline, provider, photo, caption, phrases)
+        return replace(found, notes=found.notes + unclear)
 
     return find
 
@@ -140,6 +121,32 @@ def masks_from_captions(
     photos = [to_image(luminance_to_rgb(own)) for own in luminances]
     found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
     return [None if item is None or not item.instances.phrases else item.instances for item in found]
+
+
+def match_phrases(
+    pipeline: "LCADPipeline", provider: Provider, photo: Image.Image, caption: str, phrases: list[Phrase]
+) -> FoundMasks:
+    """The regions of these phrases of a caption, as `finder_of_regions` finds them."""
+    if not phrases:
+        return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)))
+    small = shrink(photo, LONG_SIDE)
+    regions = provider(small, [phrase.object for phrase in phrases])
+    attention = phrase_attention(pipeline, small, caption, phrases)
+    regions = outline(attention, unite(attention, regions))
+    matches = assign(score_regions(attention, regions, phrases), regions)
+    used = [i for i, match in enumerate(matches) if match.region is not None]
+    masks = regions.masks[[matches[i].region for i in used]] * _attended(attention[used], regions.masks.shape[-2:])
+    return FoundMasks(
+        InstanceMasks([phrases[i] for i in used], masks),
+        [matches[i].score for i in used],
+        phrases,
+        list(attention),
+        [
+            f"no region for {phrase.text!r} ({_reason(match, len(regions.phrases))})"
+            for phrase, match in zip(phrases, matches, strict=True)
+            if match.region is None
+        ],
+    )
 
 
 def _attended(attention: Tensor, size: Sequence[int]) -> Tensor:

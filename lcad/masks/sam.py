@@ -94,3 +94,14 @@ def box_masks(sam: Sam, photo: Image.Image, boxes: Tensor) -> Tensor:
     pixels = predictor.transform.apply_boxes_torch(pixels, (small.height, small.width))
     masks, _, _ = predictor.predict_torch(None, None, boxes=pixels, multimask_output=False)  # (R, 1, h, w) bool
     return enlarge(masks[:, 0].float().cpu(), photo)
+
+
+def point_mask(sam: Sam, photo: Image.Image, point: tuple[int, int]) -> Tensor:
+    """The object at a point (x, y) in photo pixels: of SAM's three answers the one it is surest of -> (H, W) {0, 1}."""
+    small = shrink(photo, sam.image_encoder.img_size)
+    predictor = SamPredictor(sam)
+    predictor.set_image(np.asarray(small))
+    place = np.array([[point[0] * small.width / photo.width, point[1] * small.height / photo.height]])
+    masks, scores, _ = predictor.predict(place, np.ones(1, int), multimask_output=True)  # (3, h, w) bool
+    best = torch.from_numpy(masks[int(scores.argmax())]).float()
+    return enlarge(best[None], photo)[0]

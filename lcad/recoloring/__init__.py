@@ -1,1 +1,1 @@
-"""Chroma that comes from somewhere else than the model, brought onto a photo's own luminance."""
+"""Colours that do not come from the model: of named objects, of looks, of another picture."""

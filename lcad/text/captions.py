@@ -38,12 +38,9 @@ def read_captions(folder: Path, file: Path | None = None) -> Captions:
     Raises:
         CaptionError: missing, malformed, or naming a file outside the folder.
     """
+    file = file or caption_file(folder)
     if file is None:
-        names = ("captions.json", "pairs.json", "captions.csv")
-        found = [place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()]
-        if not found:
-            return _read_sidecars(folder)
-        file = found[0]
+        return _read_sidecars(folder)
     if not file.is_file():
         raise CaptionError(f"{file}: no such caption file")
     try:
@@ -64,6 +61,40 @@ def read_captions(folder: Path, file: Path | None = None) -> Captions:
         for own in files.get(name, [name]):
             captions.setdefault(own, []).extend([text] if (text := plain_line(caption)) else [])
     return captions
+
+
+def caption_file(folder: Path) -> Path | None:
+    """The file that has the captions of the photos in `folder`; None: there is none, there may be sidecars."""
+    names = ("captions.json", "pairs.json", "captions.csv")
+    found = [place / name for place in (folder, folder.parent) for name in names if (place / name).is_file()]
+    return found[0] if found else None
+
+
+def read_colors(folder: Path, file: Path | None = None) -> tuple[dict[str, list[str]], Path]:
+    """The exact colours of photos, from the column `colors` of a CSV of captions: "coat=#8b1a1a; sky=pale blue".
+
+    Args:
+        file: as in `read_captions`.
+
+    Returns:
+        file name of a photo -> "<object>=<colour>" of each, and the folder that files of masks are relative to.
+
+    Raises:
+        CaptionError: see `read_captions`.
+    """
+    file = file or caption_file(folder)
+    if file is None or file.suffix.lower() != ".csv":
+        return {}, folder
+    try:
+        rows = _csv_pairs(file.read_text(encoding="utf-8-sig"), "colors")
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise CaptionError(f"{file}: {error}") from error
+    colors: dict[str, list[str]] = {}
+    for name, cell in rows:
+        own = [text for part in cell.split(";") if (text := plain_line(part))]
+        colors.setdefault(unicodedata.normalize("NFC", name).strip("\ufeff"), []).extend(own)
+    named = {path.name: colors.get(unicodedata.normalize("NFC", path.name), []) for path in folder.iterdir()}
+    return {name: own for name, own in named.items() if own}, file.parent
 
 
 def plain_line(text: str) -> str:
@@ -90,13 +121,17 @@ def _json_pairs(content: object) -> list[tuple[str, str]]:
     return rows
 
 
-def _csv_pairs(text: str) -> list[tuple[str, str]]:
-    """Rows of the columns image and caption; the commas of a last column without quotation marks belong to it."""
+def _csv_pairs(text: str, content: str = "caption") -> list[tuple[str, str]]:
+    """Rows of the columns image and caption, or image and another, if it is there; the commas of a last column without
+    quotation marks belong to it."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns = [name.strip(" \ufeff") for name in next(reader, [])]
     if not {"image", "caption"} <= set(columns):
         raise ValueError(f"expected the columns image and caption, got {columns}")
+    if content not in columns:
+        return []
     image, caption, pairs = columns.index("image"), columns.index("caption"), []
+    wanted = columns.index(content)
     try:
         for row in reader:
             if len(row) > len(columns) and caption != len(columns) - 1:
@@ -107,7 +142,7 @@ def _csv_pairs(text: str) -> list[tuple[str, str]]:
             if row:
                 row[len(columns) - 1 :] = [",".join(row[len(columns) - 1 :])]
                 row += [""] * (len(columns) - len(row))
-                pairs.append((row[image], row[caption]))
+                pairs.append((row[image], row[wanted]))
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}; double the quotation marks inside a caption") from error
     return pairs

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lcad.color import rgb_to_lab
+from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
 from lcad.text.color_names import COLOR_WORDS, name_color
 
 BASIC = (*COLOR_WORDS, "black", "white")
@@ -161,6 +161,42 @@ def basic_color(word: str) -> str | None:
         return last
     rgb = _library().get(" ".join(texts)) or _library()[last]
     return name_color(rgb_to_lab(torch.tensor(rgb)[:, None, None])[:, 0, 0].numpy())
+
+
+def color_value(expression: str) -> tuple[float, float, float] | None:
+    """The colour that an expression names, sRGB in [0, 1]; None if it names none.
+
+    The value of CSS or else of the XKCD survey for the whole name; or for what follows the modifiers ("pastel coral"),
+    which then make it darker, paler or stronger; or of the basic word ("reddish").
+    """
+    texts = [word.text for word in split_words(expression)]
+    plain = " ".join(text for text in texts if text not in ("colored", "coloured"))
+    for name in (plain, plain.replace("gray", "grey"), plain.replace(" ", "")):  # CSS writes its names in one
+        if name in _library():
+            return _library()[name]
+    words, modifiers = plain.split(), []
+    while len(words) > 1 and words[0] in MODIFIERS:
+        modifiers.append(words.pop(0))
+    rgb = color_value(" ".join(words)) if modifiers else _library().get(basic_color(expression) or "")
+    return None if rgb is None else _modified(rgb, modifiers)
+
+
+def known_colors() -> list[str]:
+    """The names of colours that `color_value` has a value of its own for."""
+    return sorted(_library())
+
+
+def _modified(rgb: tuple[float, float, float], modifiers: list[str]) -> tuple[float, float, float]:
+    """sRGB in [0, 1], made darker, paler or stronger in Lab."""
+    lab = rgb_to_lab(torch.tensor(rgb)[:, None, None])
+    for word in modifiers:
+        if word in ("dark", "darker", "deep"):
+            lab = lab * 0.65
+        elif word in ("light", "lighter", "pale", "pastel"):
+            lab = torch.cat([(lab[:1] + 100) / 2, lab[1:] * 0.6])
+        else:  # bright, vivid, neon, ...
+            lab = torch.cat([lab[:1], lab[1:] * 1.3])
+    return tuple(lab_to_rgb(reduce_to_gamut(lab))[:, 0, 0].tolist())
 
 
 def _ish(word: str) -> str | None:
