@@ -44,6 +44,7 @@ def build_denoiser(
     """
     luminance, text = conditions.luminance.to(unet.dtype), conditions.text.to(unet.dtype)
     rows, instances = len(luminance), conditions.instances
+    height, width = luminance.shape[-2:]
     responses = unet.luminance_responses(luminance)
     if len(text) > rows:
         responses = {site: torch.cat([response, response]) for site, response in responses.items()}
@@ -56,7 +57,7 @@ def build_denoiser(
     refinement = conditions.refinement
     if any(instances) and refinement is not None:
         check_processors(unet)
-        targets = LogitTargets(instances, luminance.shape[-2:], unet.config.attention_head_dim)
+        targets = LogitTargets(instances, (height, width), unet.config.attention_head_dim)
         inside = with_instance_masks(predict, targets, rows, refinement)
         denoise = in_step_range(timesteps, inside, predict, refinement.start, refinement.end)
     return denoise if len(text) == rows else classifier_free_guidance(denoise, guidance_scale)

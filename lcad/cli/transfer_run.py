@@ -68,7 +68,7 @@ class TransferRun:
     show_confidence: bool = False
     report: Callable[[str], None] = print
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.summary = Summary()
 
     def run(

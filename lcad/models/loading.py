@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -44,7 +45,7 @@ def load_parts(folder: Path, torch_dtype: torch.dtype | dict[str, torch.dtype], 
     return parts
 
 
-def download(source: str, **options) -> Path:
+def download(source: str, **options: Any) -> Path:
     """A snapshot of a hub id (`revision`, `token`, `cache_dir`, `local_files_only`: as huggingface_hub's own).
 
     Raises:
@@ -87,7 +88,7 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def load_strictly(model: type, folder: Path, dtype: torch.dtype, variant: str | None = None):
+def load_strictly(model: Any, folder: Path, dtype: torch.dtype, variant: str | None = None) -> Any:
     """`model.from_pretrained` in eval mode, with missing, left-over or misshapen keys as an error that lists them.
 
     Args:
@@ -126,7 +127,7 @@ def load_strictly(model: type, folder: Path, dtype: torch.dtype, variant: str | 
 def load_scheduler(folder: Path) -> SchedulerMixin:
     """One of diffusers' schedulers, by its saved config; raises CheckpointError."""
     config = read_json(folder / "scheduler_config.json")
-    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
     if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
         raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:

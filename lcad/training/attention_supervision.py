@@ -67,8 +67,10 @@ def draw_supervision(
         chosen = chosen[:, None].to(weight.device)
         targets = LabelTargets(batch["labels"], batch["members"], weight, heads)
         targets.make(cross_attention_sizes(unet, latent_size))
-        given = targets.weighing(weight * chosen) if config.refined else None
-        return AttentionSupervision(given, targets.weighing(weight * ~chosen) if config.grounding else None)
+        return AttentionSupervision(
+            targets.weighing(weight * chosen) if config.refined else None,
+            targets.weighing(weight * ~chosen) if config.grounding else None,
+        )
     instances: Sequence[InstanceMasks | None] = batch["instances"]
     own = [item if use else None for item, use in zip(instances, chosen, strict=True)]
     given = LogitTargets(own, latent_size, heads) if any(own) else None
@@ -91,7 +93,8 @@ class LabelTargets(LogitTargets):
     """
 
     def __init__(self, labels: Tensor, members: Tensor, weight: Tensor, heads: int):
-        self.heads, self._sizes = heads, layer_sizes(tuple(labels.shape[-2:]))
+        height, width = labels.shape[-2:]
+        self.heads, self._sizes = heads, layer_sizes((height, width))
         numbers = torch.arange(1, 16, device=labels.device)
         objects = (labels[:, None] == numbers[:, None, None]).float()  # (B, 15, h, w)
         belongs = (members.int()[..., None] >> numbers & 1).float()  # (B, T, 15)
@@ -106,8 +109,8 @@ class LabelTargets(LogitTargets):
     def weighing(self, weight: Tensor) -> "LabelTargets":
         """The targets made so far with other weights (B, T)."""
         other = copy.copy(self)
-        targets = {pixels: target for pixels, (target, _) in self._targets.items()}
-        other._targets = {pixels: (target, weight.float()[:, None, None]) for pixels, target in targets.items()}
+        targets = {pixels: (target, weight.float()[:, None, None]) for pixels, (target, _) in self._targets.items()}
+        other._targets = targets
         return other
 
     def make(self, sizes: list[tuple[int, int]]) -> None:

@@ -55,6 +55,6 @@ class LocalizerStage(LatentStage):
 def _attention_row(pipeline: LCADPipeline, photo: Image.Image, caption: str) -> Tensor:
     """-> (3, 3, S, S): the photo, and where its first two objects are found (grey: it has no such object)."""
     grey, phrases = photo.convert("L"), find_phrases(caption, pipeline.tokenizer)[:2]
-    maps = phrase_attention(pipeline, photo, caption, phrases) if phrases else []
+    maps: Tensor | list[Tensor] = phrase_attention(pipeline, photo, caption, phrases) if phrases else []
     pictures = [photo, *(heat_map(grey, attention) for attention in maps), grey, grey]
     return torch.stack([to_tensor(picture) for picture in pictures[:3]])
