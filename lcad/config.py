@@ -86,18 +86,8 @@ ALLOWED: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "perceptual_net": ("vgg", "alex", "squeeze"),
         "adversarial_start": NATURAL,
     }
-    | dict.fromkeys(
-        (
-            "learning_rate",
-            "final_learning_rate",
-            "artifact_floor",
-            "chroma_weight",
-            "adversarial",
-            "perceptual",
-            "kl",
-        ),
-        NUMBER,
-    ),
+    | dict.fromkeys(("learning_rate", "final_learning_rate", "artifact_floor"), NUMBER)
+    | dict.fromkeys(("chroma_weight", "adversarial", "perceptual", "kl"), NUMBER),
     "latent": {
         "sites": ("none", "conv_in", "down_blocks"),
         "prediction": ("epsilon", "v_prediction"),

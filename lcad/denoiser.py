@@ -4,7 +4,7 @@ Shapes: B results, latents (B, C, h, w).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with_instance_masks
 from lcad.masks.types import InstanceMasks
 from lcad.models.channel_extended_unet import ExtendedUNet
+from lcad.tiling import tiled, tiles
 from ldm.attention import LogitTransform, check_processors
 from ldm.guidance import Denoiser, classifier_free_guidance
 
@@ -34,14 +35,35 @@ class Conditions:
 
 
 def build_denoiser(
-    unet: ExtendedUNet, conditions: Conditions, timesteps: Tensor, guidance_scale: Callable[[], float]
+    unet: ExtendedUNet,
+    conditions: Conditions,
+    timesteps: Tensor,
+    guidance_scale: Callable[[], float],
+    tile: tuple[int, int] | None = None,
 ) -> Denoiser:
-    """Noise prediction in float32, whatever the weights are in; what does not depend on the step is computed once.
+    """Noise prediction in float32, whatever the weights are in.
 
     Args:
         timesteps: of the call, of which `refinement` may take a part.
         guidance_scale: asked at each step, where there are unconditional rows.
+        tile: (h, w) of the tiles that larger latents are predicted in; None: whole.
     """
+    height, width = conditions.luminance.shape[-2:]
+    places = tiles((height, width), tile or (height, width))
+    parts = [_part(conditions, rows, columns) for rows, columns in places]
+    return tiled([_build_whole(unet, part, timesteps, guidance_scale) for part in parts], places)
+
+
+def _part(conditions: Conditions, rows: slice, columns: slice) -> Conditions:
+    height, width = conditions.luminance.shape[-2:]
+    masks = [None if item is None else item.part(rows, columns, (height, width)) for item in conditions.instances]
+    return replace(conditions, luminance=conditions.luminance[..., rows, columns], instances=masks)
+
+
+def _build_whole(
+    unet: ExtendedUNet, conditions: Conditions, timesteps: Tensor, guidance_scale: Callable[[], float]
+) -> Denoiser:
+    """What does not depend on the step is computed once."""
     luminance, text = conditions.luminance.to(unet.dtype), conditions.text.to(unet.dtype)
     rows, instances = len(luminance), conditions.instances
     height, width = luminance.shape[-2:]

@@ -22,7 +22,7 @@ from lcad.instance_sampling import Refinement
 from lcad.io.images import to_tensor
 from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
-from lcad.models.guided_decoder import decode_with_luminance
+from lcad.models.guided_decoder import decode_pictures
 from lcad.models.loading import download, load_parts, read_index
 from lcad.models.localizer import LocalizerWeights, localizer_parts, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
@@ -35,10 +35,8 @@ from lcad.pipeline_inputs import (
     one_each,
     step_callback,
 )
-from lcad.tiling import tiled, tiles
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
-from ldm.guidance import Denoiser
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
@@ -188,12 +186,8 @@ class LCADPipeline(DiffusionPipeline):
 
     @property
     def guidance_scale(self) -> float:
-        """Of the call in progress, which a callback may change."""
+        """Of the call in progress; a callback may change `_guidance_scale`, as in diffusers' own pipelines."""
         return self._guidance_scale
-
-    @guidance_scale.setter
-    def guidance_scale(self, scale: float) -> None:
-        self._guidance_scale = scale
 
     @torch.no_grad()
     def __call__(
@@ -268,7 +262,6 @@ class LCADPipeline(DiffusionPipeline):
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         copies = num_images_per_prompt
-        targets = None
         if colors is not None:  # imported where they are used: they segment
             from lcad.recoloring.photo_colors import color_results, targets_of_photos
 
@@ -284,23 +277,18 @@ class LCADPipeline(DiffusionPipeline):
         text = self._encode_text(captions, negative_prompt, copies)
 
         # 3. Denoise, at the model's size and then in tiles if they are asked for
-        z, done = None, 0
+        z, done, stride = None, 0, latent_stride(self.vae)
+        tile = sizes[0][0] // stride, sizes[0][1] // stride
         self.num_timesteps = steps * len(sizes)
         for size in sizes:
             features = [part.repeat_interleave(copies, 0) for part in self.luminance_features(luminances, size)]
-            masks_here = [None if item is None else at_model_size(item, size) for item in instances]
-            masks_here = [item for item in masks_here for _ in range(copies)]
+            masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
+            conditions = Conditions(features[-1], text, masks_here, refinement)
+            self.scheduler.set_timesteps(steps)
             if latents is None or z is not None:
                 latents = self._draw_latents(len(photos) * copies, size, generator)
             z = sample(
-                self._denoiser(
-                    features[-1],
-                    text,
-                    masks_here,
-                    refinement,
-                    steps,
-                    [side // latent_stride(self.vae) for side in sizes[0]],
-                ),
+                build_denoiser(self.unet, conditions, self.scheduler.timesteps, lambda: self._guidance_scale, tile),
                 latents.to(self._execution_device, torch.float32),
                 self.scheduler,
                 steps,
@@ -315,13 +303,12 @@ class LCADPipeline(DiffusionPipeline):
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         results, rows = z, None
         if output_type != "latent":
-            results = list(self._decode(z, features if luminance_guidance else None))
+            results = list(decode_pictures(self.vae, z, features if luminance_guidance else None))
         if output_type not in ("latent", "decoded"):
             own = [luminance for luminance in luminances for _ in range(copies)]
             results = finish_photos(results, own, output_luminance)
-            if targets is not None:
-                asked = [(text, item, target) for text, item, target in zip(captions, instances, targets, strict=True)]
-                asked = [item for item in asked for _ in range(copies)]
+            if colors is not None:
+                asked = [item for item in zip(captions, instances, targets, strict=True) for _ in range(copies)]
                 results, rows = color_results(self, results, own, asked)
             results = in_form(results, output_type)
         self.maybe_free_model_hooks()
@@ -365,32 +352,3 @@ class LCADPipeline(DiffusionPipeline):
         device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
         shape = (count, self.vae.config.latent_channels, *(side // latent_stride(self.vae) for side in size))
         return randn_tensor(shape, generator=generator, device=device)
-
-    def _denoiser(
-        self,
-        luminance: Tensor,
-        text: Tensor,
-        instances: list[InstanceMasks | None],
-        refinement: Refinement | None,
-        steps: int,
-        tile: tuple[int, int],
-    ) -> Denoiser:
-        """Of latents, in tiles of this size in pixels where they are larger, see `lcad.denoiser`."""
-        self.scheduler.set_timesteps(steps)
-        size = tuple(luminance.shape[-2:])
-        denoisers, places = [], tiles(size, tuple(side // latent_stride(self.vae) for side in tile))
-        for rows, columns in places:
-            masks = [None if item is None else item.part(rows, columns, size) for item in instances]
-            conditions = Conditions(luminance[..., rows, columns], text, masks, refinement)
-            timesteps = self.scheduler.timesteps
-            denoisers.append(build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale))
-        return tiled(denoisers, places)
-
-    def _decode(self, z: Tensor, features: list[Tensor] | None) -> Tensor:
-        """Latents -> pictures (B, 3, h, w) in [0, 1], float32 on the CPU."""
-        dtype = self.vae.dtype
-        features = None if features is None else [feature.to(dtype) for feature in features]
-        decoded = decode_with_luminance(self.vae, z.to(dtype), features).float().cpu()
-        if not decoded.isfinite().all():
-            raise ValueError("the model gave values that are not numbers; try float32 (--dtype float32)")
-        return (decoded / 2 + 0.5).clamp(0, 1)

@@ -83,7 +83,8 @@ def test_several_results_of_each_photo(tiny_pipeline, photos, copies):
     assert made.shape == (photos * copies, 40, 48, 3)
     for i in range(photos * copies):
         own = inputs(image=images[i // copies], masks=masks[0], generator=[torch.Generator().manual_seed(i)])
-        assert np.abs(tiny_pipeline(**own)[0][0] - made[i]).max() < 1e-4, i
+        difference = np.abs(tiny_pipeline(**own)[0][0] - made[i])
+        assert difference.mean() < 1e-5 and difference.max() < 2e-3, i  # the gamut is found by bisection
 
 
 def test_callbacks_see_each_step_and_only_what_they_ask_for(tiny_pipeline):
@@ -124,7 +125,7 @@ def test_the_last_denoised_latents_are_the_result(tiny_pipeline):
 
 def test_a_callback_can_change_the_guidance_and_end_a_call(tiny_pipeline):
     def increase(pipe, _step, _t, tensors):
-        pipe.guidance_scale += 1.0
+        pipe._guidance_scale += 1.0
         return tensors
 
     tiny_pipeline(**inputs(callback_on_step_end=increase, guidance_scale=2.0))
