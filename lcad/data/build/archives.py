@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 MAX_BYTES = 100 * 2**20  # of one file, unpacked
+_UTF_8 = 0x800  # of a zip's flags: names are in UTF-8
 
 
 class MemberError(ValueError):
@@ -92,7 +93,7 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
             for info in archive.infolist():
                 link = stat.S_ISLNK(info.external_attr >> 16)
                 if not info.is_dir():
-                    path = info.filename.replace("\\", "/")
+                    path = _zip_path(info).replace("\\", "/")
                     found.append(Member(source, path, info.file_size, link, partial(archive.open, info)))
         else:
             archive = stack.enter_context(tarfile.TarFile.open(source, "r:"))
@@ -103,6 +104,16 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
     except Exception as error:  # as above
         report(f"{source}: damaged, short or no .zip or uncompressed .tar, {len(found)} files listed ({error})")
     return [member for member in found if not member.name.startswith(".")]
+
+
+def _zip_path(info: zipfile.ZipInfo) -> str:
+    """A file's path in a zip; UTF-8 that is not marked as such, as macOS writes it, would be read as cp437."""
+    if info.flag_bits & _UTF_8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def file_member(path: Path, folder: Path) -> Member:
