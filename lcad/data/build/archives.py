@@ -5,10 +5,11 @@ Archives come from strangers: what is read has a bounded size, and links and pat
 
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -75,6 +76,8 @@ class Member:
 def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) -> list[Member]:
     """The files of a folder (with its subfolders, sorted) or an archive (in its order), without hidden ones.
 
+    Their paths are in Unicode's composed form (NFC), as captions are looked up by; a Mac's archives have the other one.
+
     Args:
         stack: keeps an archive open for reading.
         report: is told in one line what is wrong with an archive.
@@ -103,6 +106,7 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
                     found.append(Member(source, info.name, info.size, special, partial(archive.extractfile, info)))
     except Exception as error:  # as above
         report(f"{source}: damaged, short or no .zip or uncompressed .tar, {len(found)} files listed ({error})")
+    found = [replace(member, path=unicodedata.normalize("NFC", member.path)) for member in found]
     return [member for member in found if not member.name.startswith(".")]
 
 

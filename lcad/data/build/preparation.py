@@ -7,7 +7,6 @@ import io
 import json
 import re
 import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
@@ -55,18 +54,14 @@ def images_of(members: list[Member], report: Callable[[str], None], split: str |
 
 
 def named_photos(images: list[Member], names: Iterable[str], report: Callable[[str], None]) -> Photos:
-    """The photos of these names, in the order of the archive; a name without a photo, or with two, is reported.
-
-    Names are compared in Unicode's composed form (NFC): archives made on a Mac have the other one.
-    """
-    wanted, found = {unicodedata.normalize("NFC", name): name for name in names}, {}
+    """The photos of these names, in the order of the archive; a name without a photo, or with two, is reported."""
+    wanted, found = set(names), {}
     for member in images:
-        name = wanted.get(unicodedata.normalize("NFC", member.name))
-        if name in found:
-            report(f"{member}: has the name of {found[name]}, which is used")
-        elif name is not None:
-            found[name] = member
-    for name in sorted(set(wanted.values()) - found.keys()):
+        if member.name in found:
+            report(f"{member}: has the name of {found[member.name]}, which is used")
+        elif member.name in wanted:
+            found[member.name] = member
+    for name in sorted(wanted - found.keys()):
         report(f"{name!r}: missing; get its archive or folder again")
     return found
 
