@@ -14,7 +14,7 @@ from lcad.training.start import build_pipeline
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
-torch.set_num_threads(2)
+torch.set_num_threads(min(2, torch.get_num_threads()))  # OMP_NUM_THREADS=1 stays 1
 
 
 def tiny_config(sites: str = "down_blocks") -> ModelConfig:
