@@ -5,7 +5,6 @@ import shutil
 import pytest
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-
 from safetensors.torch import load_file, save_file
 
 from lcad.color import rgb_to_lab
