@@ -135,6 +135,7 @@ def test_noise_depends_on_seed_batch_and_device():
 
     assert draw() == draw()
     assert len({draw(), draw(seed=4), draw(batch=6), draw(rank=1)}) == 4
+    assert len({draw(batch=batch) for batch in range(300)}) == 300, "no step's noise comes again"
 
 
 def test_checkpoints_leave_out_frozen_weights_alone():
