@@ -22,6 +22,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
 SMALL = 128  # pixels, side of a small photo
 NUMBERS = (1, 10, 100, 1000)
 MEGAPIXELS = (1, 10, 25, 50, 100)
+OBJECTS = "a green tree under a blue sky"  # a caption whose phrases get masks
 
 
 def write_scan(path: Path, side: int, depth: int, seed: int) -> None:
@@ -88,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         numbers, start, model = by_number(Path(small), args.numbers, options)
         sizes = by_size(Path(large), args.megapixels, options, start, model)
+        masks = ["--caption", OBJECTS, "--masks", "regions"]
+        masked = by_size(Path(large), args.megapixels, [*options, *masks], start, model)
     lines = [
         "# Time and memory",
         "",
@@ -103,6 +106,10 @@ def run(args: argparse.Namespace) -> int:
         "## Photos of 16 bit RGB, TIFF to TIFF, three of each size",
         "",
         *sizes,
+        "",
+        f"## The same, with masks found for the phrases of {OBJECTS!r}",
+        "",
+        *masked,
         "",
         f"The first row of the first table, {start:.1f} s and {model:.2f} GiB, counts as start and model.",
     ]

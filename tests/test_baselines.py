@@ -1,10 +1,14 @@
 """Baselines: closed forms, and the real pipelines of SDEdit and ControlNet with small random models."""
 
+import shutil
+
 import pytest
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from lcad.color import rgb_to_lab
+from lcad.evaluation import baselines
 from lcad.evaluation.baselines import build_baseline, grey, mean_chroma
 from lcad.pipeline import LCADPipeline
 
@@ -55,6 +59,20 @@ def test_editing_methods_of_figure_6(stable_diffusion, name):
     one, two, other = method(PHOTO, "a red cup"), method(PHOTO, "a red cup"), method(PHOTO, "a blue dog")
     assert one.shape == PHOTO.shape and one.min() >= 0 and one.max() <= 1
     assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name, part", [("sdedit", "sd/unet"), ("controlnet", "sd/unet"), ("controlnet", "control")])
+def test_other_weights_at_the_same_path_are_another_method(stable_diffusion, name, part, tmp_path, monkeypatch):
+    paths = [shutil.copytree(stable_diffusion / of, tmp_path / of) for of in ("sd", "control")]
+    before = build_baseline(name, None, *map(str, paths)).settings
+    assert build_baseline(name, None, *(str(stable_diffusion / of) for of in ("sd", "control"))).settings == before
+    file = tmp_path / part / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"conv_in.bias": weights["conv_in.bias"] + 1}, file, {"format": "pt"})
+    assert build_baseline(name, None, *map(str, paths)).settings != before
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda source, **_: asked.append(source) or paths[0])
+    assert baselines._checkpoint_hash("someone/model") == baselines._checkpoint_hash(str(paths[0])) and asked
 
 
 def test_missing_checkpoints_are_asked_for():

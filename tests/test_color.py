@@ -8,8 +8,12 @@ import torch
 from skimage.color import lab2rgb, rgb2lab
 
 from lcad.color import (
+    absolute_colorfulness,
+    colorfulness,
     lab_to_rgb,
+    linear_to_luminance,
     luminance_to_hint,
+    luminance_to_rgb,
     merge_chroma,
     reduce_to_gamut,
     rgb_to_lab,
@@ -37,6 +41,29 @@ def test_hint_ranges():
         assert hint[0, :, 0].tolist() == [pytest.approx(expected)] * 3
     with pytest.raises(ValueError, match="allowed: unit, release"):
         luminance_to_hint(luminance, "other")
+
+
+def test_luminance_of_linear_light_is_that_of_lab():
+    rgb = torch.rand(2, 3, 9, 7, dtype=torch.float64)
+    rgb[0, :, 0] *= 0.05  # where the curve is a line
+    linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    luminance = linear_to_luminance(linear)
+    assert luminance.shape == (2, 1, 9, 7) and torch.allclose(luminance, rgb_to_luminance(rgb), atol=1e-9)
+    assert linear_to_luminance(-linear.float()).max() <= 1e-4, "below black it goes on"
+
+
+def test_the_grey_photo_of_a_luminance_alone_or_in_a_batch():
+    luminance = torch.rand(2, 1, 5, 4) * 100
+    grey = luminance_to_rgb(luminance)
+    assert grey.shape == (2, 3, 5, 4) and torch.allclose(luminance_to_rgb(luminance[0]), grey[0])
+    assert torch.allclose(rgb_to_luminance(grey), luminance, atol=1e-2)
+    assert (grey.amax(1) - grey.amin(1)).max() < 2e-3
+
+
+def test_colorfulness_is_of_each_photo_by_itself():
+    rgb = torch.rand(2, 3, 6, 5)
+    for measure in (colorfulness, absolute_colorfulness):
+        assert torch.allclose(measure(rgb), torch.stack([measure(rgb[0]), measure(rgb[1])]))
 
 
 def test_ycc_of_primaries_and_grey():
@@ -69,6 +96,11 @@ def test_colours_outside_the_gamut_lose_chroma_alone():
         one[1:] *= 1.02
         assert not torch.allclose(rgb_to_lab(lab_to_rgb(one)), one, atol=0.02), pixel
     assert torch.equal(reduce_to_gamut(lab[:, :1, 1:2], steps=8), reduced[:, :1, 1:2]), "each pixel by itself"
+    many = (
+        torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)) * torch.tensor([100, 200, 200])[:, None, None]
+    )
+    assert torch.equal(reduce_to_gamut(many), reduce_to_gamut(many, steps=8))
+    assert not torch.equal(reduce_to_gamut(many), reduce_to_gamut(many, steps=9))
     coarse = reduce_to_gamut(lab, steps=1)
     share = coarse[1:, 0, 1] / lab[1:, 0, 1]
     assert share.tolist() in ([0, 0], [0.5, 0.5])

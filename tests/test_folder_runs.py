@@ -325,6 +325,27 @@ def test_a_run_is_resumed_from_anywhere(run, tiny_checkpoint, photos, monkeypatc
     assert sample.main(["--repeat", str(run.out / "run.jsonl"), "--output", str(tmp_path / "again")]) == 0
 
 
+def test_a_run_that_overwrites_is_resumed_as_such(run, photos):
+    """What it has replaced is kept, what it has not is replaced, and what is damaged is made again."""
+    assert run("--input", photos, "--seed", 1)[0] == 0
+    names = sorted(path.name for path in run.out.glob("p*.png"))
+    assert len(names) > 2
+    old = {name: ((run.out / name).read_bytes(), (run.out / name).with_suffix(".json").read_bytes()) for name in names}
+    assert run("--input", photos, "--overwrite")[0] == 0
+    new = {name: (run.out / name).read_bytes() for name in names}
+    for name in names[1:]:  # as if the run had been stopped after the first
+        (run.out / name).write_bytes(old[name][0])
+        (run.out / name).with_suffix(".json").write_bytes(old[name][1])
+    time = (run.out / names[0]).stat().st_mtime_ns
+    assert sample.main(["--resume", str(run.out)]) == 0
+    assert {name: (run.out / name).read_bytes() for name in names} == new
+    assert (run.out / names[0]).stat().st_mtime_ns == time, "it was done"
+    before = np.asarray(read_image(run.out / names[0]), int)
+    (run.out / names[0]).write_bytes(new[names[0]][:50])
+    assert sample.main(["--resume", str(run.out)]) == 0
+    assert np.abs(np.asarray(read_image(run.out / names[0]), int) - before).max() <= 2, "in a batch of its own"
+
+
 @pytest.mark.parametrize(
     "options", [["--resume", "out", "--steps", "3"], ["--repeat", "r", "--seed=1"], ["--overw"], ["--resum", "out"]]
 )

@@ -1,6 +1,7 @@
 """Masks from labelled objects: COCO's polygons and label maps."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,29 @@ def test_phrases_of_one_word_share_the_objects(finder):
 
 def test_a_photo_without_labels(finder):
     assert finder(Path("other.png"), random_photo(0), "a red cup") is None
+
+
+def test_what_a_caption_says_and_is_not_understood_is_noted(finder):
+    found = finder(PHOTO, random_photo(0), "two red cups and a car that is not blue")
+    assert [phrase.text for phrase in found.instances.phrases] == ["red cups"]
+    assert any("not blue" in note and "passed over" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", ["coco", "maps"])
+def test_labels_are_found_in_any_composition_of_the_name(kind, tmp_path):
+    forms = [unicodedata.normalize(form, "Z\u00fcrich.png") for form in ("NFC", "NFD")]
+    for here, there in (forms, forms[::-1]):
+        if kind == "coco":
+            items = [{"segmentation": LEFT, "category_id": 1, "iscrowd": 0}]
+            (tmp_path / "i.json").write_text(json.dumps({"categories": {"1": "cup"}, "instances": {here: items}}))
+            labels = coco_labels(tmp_path / "i.json")
+        else:
+            folder = tmp_path / here
+            folder.mkdir()
+            Image.fromarray(np.ones((40, 48), np.uint8)).save(folder / here)
+            (tmp_path / "names.txt").write_text("1 cup\n")
+            labels = map_labels(folder, tmp_path / "names.txt")
+        assert [name for name, _ in labels(Path(there), (40, 48))] == ["cup"]
 
 
 def test_label_maps(tmp_path, tiny_pipeline):

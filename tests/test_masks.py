@@ -1,11 +1,13 @@
 """Masks from files."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lcad.masks.files import MaskError, read_masks, save_masks
+from lcad.masks.files import MaskError, read_masks, read_spans, save_masks, save_spans
 
 
 def left(width: int = 6, height: int = 4) -> np.ndarray:
@@ -41,6 +43,30 @@ def test_names_of_the_release_are_taken_in_order(folder):
 def test_absent_masks_are_none(folder):
     assert read(folder) is None
     assert read_masks(folder, folder / "hat.jpg", (4, 6), 3) is None
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_masks_are_found_in_any_composition_of_the_name(form, tmp_path):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    (tmp_path / unicodedata.normalize(form, "Z\u00fcrich")).mkdir()
+    Image.fromarray(left()).save(tmp_path / unicodedata.normalize(form, "Z\u00fcrich") / "0_tram.png")
+    photo = tmp_path / unicodedata.normalize(other, "Z\u00fcrich.jpg")
+    save_spans(tmp_path, unicodedata.normalize(form, "Z\u00fcrich"), "a red tram", [(2, 10)])
+    assert read_masks(tmp_path, photo, (4, 6), 1).sum() == 12
+    assert read_spans(tmp_path, photo, "a red tram") == [(2, 10)]
+
+
+@pytest.mark.parametrize("name", ["...png", "..png"])
+def test_a_photo_of_dots_does_not_lead_out_of_the_folder(name, tmp_path):
+    folder = tmp_path / "masks" / "here"
+    folder.mkdir(parents=True)
+    for place in (folder, folder.parent):  # of another photo: no mask of this one
+        Image.fromarray(left()).save(place / "0_cup.png")
+        (place / "phrases.json").write_text('{"caption": "a cup", "phrases": [[0, 5]]}')
+    photo = tmp_path / name
+    assert read_masks(folder, photo, (4, 6), 1) is None and read_spans(folder, photo, "a cup") is None
+    save_masks(folder, name, torch.ones(1, 4, 6), ["cup"])
+    assert read_masks(folder, photo, (4, 6), 1).sum() == 24
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 """Measures against hand-computed, closed-form and published values."""
 
 import json
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lcad.color import absolute_colorfulness, colorfulness, lab_to_rgb, mean_color
-from lcad.evaluation.metrics import MEASURES, Scored, build_fid, build_measures, clip_measure
+from lcad.evaluation import metrics
+from lcad.evaluation.metrics import MEASURES, SET_VARIANTS, Scored, build_fid, build_measures, clip_measure
 from lcad.models.perceptual import psnr
 
 
@@ -45,6 +48,40 @@ def test_ssim_closed_form_for_flat_images():
     c = (0.01 * 255) ** 2
     expected = (2 * 100 * 120 + c) / (100**2 + 120**2 + c)
     assert MEASURES["ssim"].score(Scored(flat((100,) * 3), flat((120,) * 3))) == pytest.approx(expected, rel=1e-6)
+    expected = (2 * 4 * 9 + c) / (4**2 + 9**2 + c)  # where the constant counts
+    assert MEASURES["ssim"].score(Scored(flat((4,) * 3), flat((9,) * 3))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_a_table_says_of_its_columns():
+    assert {name: measure.best for name, measure in MEASURES.items()} == {
+        "psnr": "higher", "ssim": "higher", "colorfulness": "", "colorfulness_true": "", "colorfulness_error": "lower",
+        "colorfulness_abs": "", "adherence": "higher",
+    }  # fmt: skip
+    assert all(measure.name == name for name, measure in MEASURES.items())
+    assert [measure.variant for measure in MEASURES.values()] == [
+        "dB, over RGB in uint8, scikit-image",
+        "mean over R, G and B in uint8, 7x7 window, scikit-image",
+        "Hasler and Suesstrunk 2003, as published",
+        "that of the true photo",
+        "absolute difference of colorfulness to the true photo's, photo by photo",
+        "of |rg| and |yb|, as in peers' code",
+        "share of (object, colour word) pairs whose region has the asked colour",
+    ]
+    assert SET_VARIANTS == {
+        "colorfulness_difference": "|mean colorfulness of all results - that of all true photos|, as in Table 3",
+        "fid": "torchmetrics, 2048 Inception features, images in uint8",
+    }
+    for value, name in ((MEASURES["psnr"], "best"), (Scored(flat((0,) * 3), flat((0,) * 3)), "caption")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, name, "other")
+
+
+def test_the_true_photo_has_its_own_colorfulness():
+    red, grey = flat((200, 30, 30)), flat((90, 90, 90))
+    own = MEASURES["colorfulness_true"].score
+    assert (
+        own(Scored(red, grey)) == MEASURES["colorfulness"].score(Scored(grey, red)) > 10 and own(Scored(grey, red)) < 1
+    )
 
 
 def test_adherence_counts_objects():
@@ -91,6 +128,7 @@ def test_lpips_is_of_images_from_minus_one_to_one(monkeypatch):
     measures = build_measures(["alex=weights=1.pth", "vgg"], [], torch.device("cpu"))
     assert asked == [("alex", "weights=1.pth"), ("vgg", None)]
     assert [measure.name for measure in measures] == [*MEASURES, "lpips_alex", "lpips_vgg"]
+    assert measures[-1].best == "lower" and measures[-1].variant == "LPIPS v0.1, vgg, images in [-1, 1]"
     assert measures[-1].score(Scored(flat((0, 0, 0)), flat((255, 0, 51)))) == 0.25
     ((real, fake),) = seen
     assert torch.equal(real, -torch.ones(1, 3, 16, 16))
@@ -123,6 +161,33 @@ def test_fid_closed_form():
     assert fid.compute().item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_clip_models_are_those_that_are_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(metrics, "clip_measure", lambda *given: asked.append(given) or "measure")
+    device = torch.device("cpu")
+    assert build_measures([], ["ViT-B-32=weights=1.pt", "ViT-L-14=openai"], device)[-2:] == ["measure", "measure"]
+    assert asked == [("ViT-B-32", "weights=1.pt", device), ("ViT-L-14", "openai", device)]
+
+
+def test_fid_has_2048_features_and_the_weights_that_are_given(tmp_path, monkeypatch):
+    asked = []
+
+    class Distance(torch.nn.Module):
+        def __init__(self, *given, **options):
+            super().__init__()
+            asked.append((*given, *options.items()))
+
+    monkeypatch.setattr("torchmetrics.image.fid.FrechetInceptionDistance", Distance)
+    packages = []
+    monkeypatch.setattr(metrics, "find_spec", lambda name: packages.append(name) or "there")
+    (tmp_path / "inception.pth").touch()
+    for weights in (str(tmp_path / "inception.pth"), "download"):
+        assert isinstance(build_fid(weights, torch.device("cpu")), Distance)
+    option = "feature_extractor_weights_path"
+    assert asked == [(2048, (option, str(tmp_path / "inception.pth"))), (2048, (option, None))]
+    assert set(packages) == {"torch_fidelity"}
+
+
 def test_missing_weights_say_so(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such file of Inception weights"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
@@ -134,7 +199,7 @@ def test_missing_weights_say_so(tmp_path, monkeypatch):
         clip_measure("ViT-none", "openai", torch.device("cpu"))
 
 
-def test_clip_score_with_a_model_of_random_weights(tmp_path):
+def test_clip_score_with_a_model_of_random_weights(tmp_path, monkeypatch):
     import open_clip
 
     config = open_clip.get_model_config("ViT-B-32")
@@ -146,8 +211,21 @@ def test_clip_score_with_a_model_of_random_weights(tmp_path):
     torch.manual_seed(0)
     weights = tmp_path / "weights.pt"
     torch.save(open_clip.create_model("tiny-clip").state_dict(), weights)
+    asked, own = [], open_clip.create_model_and_transforms
+    create = lambda *given, **options: asked.append(str(options["device"])) or own(*given, **options)  # noqa: E731
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
     measure = clip_measure("tiny-clip", str(weights), torch.device("cpu"))
+    monkeypatch.undo()
     captions = ("a cup", "a dog", "the red car", "snow", "one two three", "a colorful image")
     scores = [measure.score(Scored(flat((9, 9, 9)), flat((200, 30, 30)), caption)) for caption in captions]
     assert all(0 <= score <= 100 for score in scores) and len(set(scores)) > 1
-    assert "tiny-clip (weights.pt)" in measure.variant
+    assert measure.variant == "100 max(cos, 0), open_clip tiny-clip (weights.pt)"
+    assert (measure.name, measure.best) == ("clip_score", "higher")
+    model, _, prepare = open_clip.create_model_and_transforms("tiny-clip", pretrained=str(weights))
+    model.eval()
+    with torch.no_grad():
+        seen = model.encode_image(prepare(Image.fromarray(flat((200, 30, 30))))[None])
+        said = model.encode_text(open_clip.get_tokenizer("tiny-clip")(list(captions)))
+    cosines = torch.nn.functional.cosine_similarity(seen, said).clamp_min(0) * 100
+    assert scores == pytest.approx(cosines.tolist(), abs=1e-3)
+    assert asked == ["cpu"]

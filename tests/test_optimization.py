@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from torch import nn
 
-from lcad.training.optimization import build_optimizer, only_trained_weights, step_generator, time_share
+from lcad.training.optimization import build_optimizer, clip_gradients, only_trained_weights, step_generator, time_share
 from lcad.training.trainer import Rate
 
 
@@ -97,6 +97,34 @@ def test_only_what_requires_a_gradient_is_optimized():
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in stage.trained.parameters()}
 
 
+def test_gradients_are_clipped_to_their_norm_together():
+    for limit, scale in ((0.5, 0.1), (None, 1), (100.0, 1)):
+        stage = Stage(1)
+        stage.trainer_config.gradient_clip = limit
+        weight, bias = stage.trained.weight, stage.trained.bias
+        weight.grad, bias.grad = torch.tensor([[3.0, 0], [0, 0]]), torch.tensor([0, 4.0])  # a norm of 5
+        clip_gradients(stage)
+        assert weight.grad[0, 0].item() == pytest.approx(3 * scale) and bias.grad[1].item() == pytest.approx(4 * scale)
+
+
+def test_time_for_preparation_is_not_counted():
+    timer = ClockedTimer(40)
+    timer.prepared = 20.0
+    assert time_share(Stage(1, timer).trainer) == pytest.approx(20 / 80)
+
+
+def test_the_optimizer_is_fused():
+    assert build_optimizer(Stage(1), 1e-3, None, 0)["optimizer"].defaults["fused"] is True
+
+
+def test_noise_may_be_drawn_on_the_stages_device():
+    stage = Stage(1)
+    stage.device = torch.device("meta")
+    assert step_generator(stage).device == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="(?i)meta"):  # asked of that device, which has no generator
+        step_generator(stage, on_device=True)
+
+
 def test_noise_depends_on_seed_batch_and_device():
     def draw(**options) -> float:
         stage = Stage(1)
@@ -107,6 +135,7 @@ def test_noise_depends_on_seed_batch_and_device():
 
     assert draw() == draw()
     assert len({draw(), draw(seed=4), draw(batch=6), draw(rank=1)}) == 4
+    assert len({draw(batch=batch) for batch in range(300)}) == 300, "no step's noise comes again"
 
 
 def test_checkpoints_leave_out_frozen_weights_alone():

@@ -445,10 +445,14 @@ source, to within one quantisation step, in 8 and in 16 bit. L is that of CIE La
 
 **Colours.** Values are read through the photo's profile. A result keeps an RGB profile and its values are in it; photos
 with a grey profile, CMYK, CIE Lab, and profiles of tables or of fewer colours than sRGB give sRGB without a profile.
-So do a PNG's gAMA and cHRM. A damaged profile is ignored, with a note.
+So do a PNG's gAMA and cHRM, and code points (cICP of a PNG, nclx of an AVIF or HEIC): HDR (PQ, HLG) and the ranges
+of video are refused with that reason. A damaged profile is ignored, with a note. Without a profile EXIF may say that a
+photo is Adobe RGB (R03, or 2), and the result is tagged so; where EXIF says only that it is not sRGB, a note says that
+it is taken for sRGB.
 
 **Beside the pixels.** EXIF (its bytes; orientation is applied and set to 1), XMP, IPTC and the resolution are kept in
-PNG, TIFF, JPEG and WebP (which has no place for IPTC); what a format cannot hold is named in a note.
+PNG, TIFF, JPEG and WebP (which has no place for IPTC); the texts of a PNG and the comments of JPEG, GIF, JPEG 2000,
+PNM and TGA in PNG and JPEG. What a format cannot hold is named in a note.
 
 **Samples.** Signed integers go by the range of their type. Of floating point 1 is white (255 or 65535 where one pixel
 in a hundred is far above 1), and a note says so. Extra channels that are not transparency, such as infrared, are left
@@ -463,10 +467,15 @@ JPEG (`--format jpg`) cannot keep L exactly, nor alpha. GIF, TGA, PGM, JPEG 2000
 def write_table() -> None:
     import tempfile
 
+    from tests.test_photo_colors import CODED, TABLES, check_adobe, check_coded, check_table
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = [check(case, folder) for case in CASES] + [check_layout(layout, folder) for layout in LAYOUTS]
         rows += [check_profile(*case, folder) for case in PROFILED]
+        rows += [check_coded(*case, depth, folder) for case in CODED for depth in (8, 16)]
+        rows += [check_adobe(suffix, folder) for suffix in (".jpg", ".png", ".tif")]
+        rows += [check_table(name, folder) for name in TABLES]
     TABLE.write_text(PAGE.format(rows="\n".join(rows)), encoding="utf-8")
 
 

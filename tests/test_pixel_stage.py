@@ -188,6 +188,21 @@ def test_a_checkpointed_luminance_encoder_has_the_same_gradients():
     assert all(torch.allclose(one, two, rtol=1e-4, atol=1e-5) for one, two in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_checkpointing_is_used_only_where_it_is_asked_for(wanted):
+    pipeline = build_pipeline(tiny_config())
+    config = PixelConfig(perceptual=0, adversarial=0)
+    stage = PixelStage(pipeline, config, TrainerConfig(gradient_checkpointing=wanted))
+    assert stage.luminance_encoder.is_gradient_checkpointing == wanted
+
+
+def test_gradients_are_clipped_before_each_step(monkeypatch):
+    clipped, stage = [], build_stage()
+    monkeypatch.setattr("lcad.training.pixel_stage.clip_gradients", clipped.append)
+    stage.on_before_optimizer_step(None)
+    assert clipped == [stage]
+
+
 def test_lpips_is_the_one_that_is_asked_for(monkeypatch):
     asked = []
     build = lambda *given: asked.append(given) or SquaredDistance()  # noqa: E731

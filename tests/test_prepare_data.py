@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -169,6 +170,35 @@ def test_multi_instance_with_captions_inside(run, tmp_path):
     assert status == 2 and "bad.zip: 'pairs.json': expected {name" in errors
     status, errors = run("multi-instance", "--split", "val", "--input", make_zip(tmp_path / "c.zip", {"a.jpg": b"x"}))
     assert status == 2 and "found none; name it with --captions" in errors
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "folder", "unmarked zip", "own photos"])
+def test_names_match_their_captions_in_any_composition(run, tmp_path, kind):
+    """A Mac's archives have names in NFD, its zips even without saying that they are UTF-8."""
+    names = [unicodedata.normalize(form, "Z\u00fcrich.jpg") for form in ("NFC", "NFD")]
+    (tmp_path / "captions.json").write_text(json.dumps({names[0]: ["a red tram"]}))
+    files = {f"val/{names[1]}": photo_bytes(0)}
+    source = tmp_path / f"photos.{kind[-3:]}"
+    if kind == "tar":
+        make_tar(source, files)
+    elif kind in ("folder", "own photos"):
+        (source / "val").mkdir(parents=True)
+        (source / "val" / names[1]).write_bytes(photo_bytes(0))
+    else:
+        make_zip(source, files)
+        data = source.read_bytes()
+        if kind == "unmarked zip":  # flags in the file's own header and in the directory's
+            assert data.count(b"\x00\x08\x00\x00") >= 2
+            source.write_bytes(data.replace(b"PK\3\4\x14\0\0\x08", b"PK\3\4\x14\0\0\0").replace(
+                b"PK\1\2\x14\3\x14\0\0\x08", b"PK\1\2\x14\3\x14\0\0\0"))  # fmt: skip
+            with zipfile.ZipFile(source) as archive:
+                assert archive.namelist()[0] not in files
+    source = source / "val" if kind == "own photos" else source
+    data_set = ["folder"] if kind == "own photos" else ["multi-instance", "--split", "val"]
+    status, errors = run(*data_set, "--input", source, "--captions", tmp_path / "captions.json")
+    assert status == 0, errors
+    (row,) = read_manifest(run.out / "manifest.csv")
+    assert row.caption == "a red tram" and not verify(run.out)
 
 
 def test_imagenet(run, tmp_path):

@@ -221,7 +221,12 @@ def resume(folder: Path) -> int:
     """Run the command of the record in an output folder once more; what is done is kept."""
     from lcad.inference.run_records import RUN_RECORD, read_record
 
-    return run(args_of(read_record(folder / RUN_RECORD), folder))
+    record = read_record(folder / RUN_RECORD)
+    args = args_of(record, folder)
+    if "--overwrite" in record.command:  # what that run has not replaced yet is still to be
+        args.overwrite = True
+        args.command.append("--overwrite")
+    return run(args)
 
 
 def args_of(record: "RecordedRun", output: Path) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 Each is a function of (photo (3, S, S) in [0, 1], caption) -> result of the same shape and range.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
-from lcad.inference.records import model_hash
+from lcad.inference.records import file_hash, model_hash
 from lcad.io.images import to_image, to_tensor
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
@@ -57,10 +58,25 @@ def build_baseline(
             pipeline = LCADPipeline.from_pretrained(model)
             return _made_by(round_trip(pipeline), name, model=model_hash(pipeline))
         case "sdedit":
-            return _made_by(sdedit(stable_diffusion), name, stable_diffusion=str(stable_diffusion))
+            return _made_by(sdedit(stable_diffusion), name, stable_diffusion=_checkpoint_hash(stable_diffusion))
         case _:
             own = controlnet(stable_diffusion, control)
-            return _made_by(own, name, stable_diffusion=str(stable_diffusion), control=str(control))
+            weights = {"stable_diffusion": stable_diffusion, "control": control}
+            return _made_by(own, name, **{part: _checkpoint_hash(source) for part, source in weights.items()})
+
+
+def _checkpoint_hash(source: str) -> str:
+    """SHA-256 over the configs and weights of a checkpoint of others: a folder, or a hub id as it was downloaded."""
+    folder = Path(source)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(source, local_files_only=True))
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
+            digest.update(f"{file.relative_to(folder).as_posix()} {file_hash(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _made_by(method: Method, name: str, **weights: str) -> Method:

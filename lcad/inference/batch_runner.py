@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -193,13 +194,14 @@ class FolderRun:
             photo = Photo(np.asarray(image))
             found = None if found is None else _resized(found, self.settings.size)
         record = self._recorder.record(job, found, photo_hash, paths, objects) | {"size": [image.width, image.height]}
+        record["notes"] = notes
         image = shrink(image, SHOWN_SIDE)
         there = [path.exists() for path in paths]
         same = same_result(read_result_record(self.output.record(job)), record)
-        if company or self.output.overwrite or not any(there) or (not all(there) and same):
+        kept = None if company or not same or not all(there) else self._read_kept(paths)
+        if kept is None and (company or self.output.overwrite or not any(there) or same):
             return Loaded(job, photo, image, found, record, company, objects)
-        if same:
-            kept = [read_image(path) for path in paths]
+        if kept is not None:
             self.summary.add_row(job, image, kept)
             self._log({"name": job.name, "outcome": "kept"})
             self.summary.kept += 1
@@ -207,6 +209,19 @@ class FolderRun:
         return self._fail(
             job, f"{paths[0]}: exists already and was made differently; choose another --output or --overwrite"
         )
+
+    def _read_kept(self, paths: list[Path]) -> list[Image.Image] | None:
+        """Results of an earlier run; None: damaged, and to be made again.
+
+        Raises:
+            ImageError: damaged, and nothing is to be overwritten.
+        """
+        try:
+            return [read_image(path) for path in paths]
+        except ImageError:
+            if not self.output.overwrite:
+                raise
+            return None
 
     def _find_masks(self, job: Job, image: Image.Image) -> FoundMasks | None:
         if self.find_masks is None or job.level == "scarce" or not job.caption:  # no phrases for the masks

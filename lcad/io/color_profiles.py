@@ -19,6 +19,10 @@ OUTSIDE = 0.002  # of full light, by which the colours of sRGB may lie outside a
 _RELATIVE = 1  # colorimetric intent: white is white
 _XYZ = imagecodecs.cms_profile("xyz")
 SRGB_PROFILE = imagecodecs.cms_profile("srgb")
+ADOBE_RGB_PROFILE = imagecodecs.cms_profile("adobergb")
+_WIDE = imagecodecs.cms_profile(  # ProPhoto
+    "rgb", whitepoint=[0.3457, 0.3585], primaries=[0.7347, 0.2653, 0.1596, 0.8404, 0.0366, 0.0001], gamma=1.8
+)
 
 
 class ProfileError(ValueError):
@@ -97,7 +101,7 @@ def color_space(icc: bytes, channels: int) -> ColorSpace:
 
     Raises:
         ProfileError: damaged, of other channels than those, or one whose channels do not simply add up (tables
-            from many measurements, as of printers and some scanners): see `to_srgb`.
+            from many measurements, as of printers and some scanners): see `to_wide`.
     """
     if icc[16:20] == b"GRAY" and channels == 1:
         light = _curve(_light(icc, _ramp(), "gray")[0, :, 1])
@@ -141,8 +145,8 @@ def gamma_space(gamma: float, chromaticity: tuple[float, ...] | None, channels: 
     return ColorSpace(space.light, space.matrix)
 
 
-def to_srgb(values: np.ndarray, icc: bytes, colorspace: str) -> np.ndarray:
-    """(H, W, C) in any profile -> 16 bit sRGB (H, W, 3).
+def to_wide(values: np.ndarray, icc: bytes, colorspace: str) -> np.ndarray:
+    """(H, W, C) in any profile -> 16 bit values (H, W, 3) of `wide_space`, which holds what sRGB would clip.
 
     Args:
         colorspace: of the values, as LittleCMS calls it: "rgb", "cmyk", "gray", "lab".
@@ -152,15 +156,22 @@ def to_srgb(values: np.ndarray, icc: bytes, colorspace: str) -> np.ndarray:
     """
     result = np.empty((*values.shape[:2], 3), np.uint16)
     for rows in strips(*values.shape[:2]):
-        part = values[rows].astype(np.uint16) * 257 if values.dtype == np.uint8 else values[rows]
-        result[rows] = _transform(part, icc, SRGB_PROFILE, colorspace, "rgb")
+        # in floating point: for integers LittleCMS takes a coarse table of its own in place of curves and tables
+        peak = np.iinfo(values.dtype).max / (100 if colorspace == "cmyk" else 1)  # inks are in per cent
+        rgb = _transform((values[rows] / peak).astype(np.float32), icc, _WIDE, colorspace, "rgb")
+        result[rows] = (rgb.clip(0, 1) * (LEVELS - 1) + 0.5).astype(np.uint16)
     return result
 
 
-def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
-    """CIE Lab under D50 (H, W, 3) float, L in [0, 100] -> 16 bit sRGB (H, W, 3), clipped."""
-    rgb = _transform(lab.astype(np.float32), imagecodecs.cms_profile("lab4"), SRGB_PROFILE, "lab", "rgb")
+def lab_to_wide(lab: np.ndarray) -> np.ndarray:
+    """CIE Lab under D50 (H, W, 3) float, L in [0, 100] -> 16 bit values (H, W, 3) of `wide_space`."""
+    rgb = _transform(lab.astype(np.float32), imagecodecs.cms_profile("lab4"), _WIDE, "lab", "rgb")
     return (rgb.clip(0, 1) * (LEVELS - 1) + 0.5).astype(np.uint16)
+
+
+def wide_space() -> ColorSpace:
+    """Of values that had to be converted; results of them are sRGB."""
+    return replace(color_space(_WIDE, 3), icc=None)
 
 
 def srgb_to_linear(rgb: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import tifffile
 
 ORIENTATION, EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x0112, 34665, 34853, 40965
 XMP, IPTC, PHOTOSHOP = 700, 33723, 34377  # as TIFF tags
+COLOR_SPACE, UNCALIBRATED = 0xA001, 0xFFFF
 LARGEST = 1 << 26  # bytes of a value that is kept
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 # tags that describe how pixels are stored, not the photograph; resolution, XMP, IPTC and profile are written apart
@@ -35,7 +36,7 @@ class Metadata:
 def metadata_of_info(info: dict) -> Metadata:
     """What Pillow has found in a file, `Image.info`; orientation is set to upright."""
     exif = info.get("exif") or _raw_profile(info, "exif") or _raw_profile(info, "APP1")
-    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or _raw_profile(info, "xmp") or b""
     photoshop = info.get("photoshop")
     blocks = photoshop if isinstance(photoshop, dict) else {}
     raw = _raw_profile(info, "iptc")
@@ -105,6 +106,20 @@ def read_exif(exif: bytes) -> tuple[Directory, str]:
 
     directory = _read_directory(read, struct.unpack_from(f"{order}I", exif, 4)[0], order)
     return {tag: entry for tag, entry in directory.items() if tag not in _STORAGE}, order
+
+
+def exif_color_space(exif: bytes) -> str | None:
+    """What EXIF says of colours that no profile explains: "Adobe RGB", "not sRGB", or None: sRGB, or nothing."""
+    directory, order = read_exif(exif)
+    camera = directory.get(EXIF_IFD)
+    kind, _, value = camera.get(COLOR_SPACE, (0, 0, b"")) if isinstance(camera, dict) else (0, 0, b"")
+    if kind != 3 or len(value) < 2:
+        return None
+    number = struct.unpack(f"{order}H", value[:2])[0]
+    index = camera[INTEROP_IFD].get(1, (0, 0, b"")) if isinstance(camera.get(INTEROP_IFD), dict) else (0, 0, b"")
+    if number == 2 or (number == UNCALIBRATED and index[2][:3] == b"R03"):  # 2: as some cameras have it
+        return "Adobe RGB"
+    return "not sRGB" if number == UNCALIBRATED else None
 
 
 def write_directory(directory: Directory, order: str, offset: int) -> bytes:

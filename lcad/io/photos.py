@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import linear_to_luminance, rgb_to_luminance
-from lcad.io.color_profiles import ColorSpace, ProfileError, color_space, strips
+from lcad.io.color_profiles import SRGB_PROFILE, ColorSpace, ProfileError, color_space, strips
 from lcad.io.images import read_pixels, whole_file
 from lcad.io.metadata import (
     EXIF_IFD,
@@ -27,6 +27,7 @@ from lcad.io.metadata import (
     IPTC,
     XMP,
     Metadata,
+    exif_color_space,
     jpeg_iptc,
     metadata_of_info,
     metadata_of_tiff,
@@ -37,6 +38,7 @@ from lcad.io.metadata import (
     write_directory,
 )
 from lcad.io.pixels import Pixels, to_8_bit
+from lcad.io.texts import Text, jpeg_comments, notes_on_texts
 from lcad.io.tiff_files import photo_page
 
 FORMATS = {".png": 16, ".tif": 16, ".tiff": 16, ".jpg": 8, ".jpeg": 8, ".webp": 8, ".bmp": 8}
@@ -60,6 +62,7 @@ class Photo:
         xmp, iptc: as bytes; empty: none.
         space: what the values mean; None: what `icc` says.
         bits: of the result; None: as many as `values` have.
+        texts: those that the file held beside all that.
     """
 
     values: np.ndarray
@@ -72,6 +75,7 @@ class Photo:
     iptc: bytes = b""
     space: ColorSpace | None = None
     bits: int | None = None
+    texts: list[Text] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.exif = upright_exif(self.exif)
@@ -129,7 +133,7 @@ def read_photo(path: Path) -> Photo:
     icc = None if pixels.space is None else pixels.space.icc
     photo = Photo(pixels.values, pixels.alpha, icc=icc, dpi=dpi, notes=pixels.notes, space=pixels.space)
     photo.exif, photo.xmp, photo.iptc = metadata.exif, metadata.xmp, metadata.iptc
-    photo.bits = pixels.depth
+    photo.bits, photo.texts = pixels.depth, pixels.texts
     return photo
 
 
@@ -175,11 +179,11 @@ def notes_on_writing(photo: Photo, suffix: str) -> list[str]:
         notes.append(f"its transparency is not kept: {suffix} has no place for it")
     if photo.icc is not None and suffix == ".bmp":
         notes.append("its colour profile is not kept: .bmp has no place for it")
-    return notes
+    return notes + notes_on_texts(photo.texts, suffix)
 
 
 def write_photo(path: Path, rgb: np.ndarray, source: Photo) -> None:
-    """Write a result with its source's alpha, profile, EXIF, XMP, IPTC and resolution, whole or not at all.
+    """Write a result with its source's alpha, profile, EXIF, XMP, IPTC, texts and resolution, whole or not at all.
 
     What a format has no place for is left out, see `notes_on_writing`. JPEG is written at quality 95 and alters L a
     little.
@@ -222,6 +226,11 @@ def quantized(rgb: Tensor, depth: int) -> np.ndarray:
     return (rgb.clamp(0, 1) * peak).round().movedim(0, -1).numpy().astype(kind)
 
 
+def _profile(source: Photo) -> bytes | None:
+    """What a result is tagged with; one in sRGB only where its EXIF would say that it is something else."""
+    return source.icc or (SRGB_PROFILE if exif_color_space(source.exif) is not None else None)
+
+
 def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo, kept: Metadata) -> None:
     kind = Image.registered_extensions()[suffix]
     of_kinds: dict[str, dict] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
@@ -231,8 +240,10 @@ def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo, kep
         limit = SEGMENT - _HEADER if kind == "JPEG" else 1 << 31
         options |= {"exif": b"Exif\0\0" + kept.exif} if 0 < len(kept.exif) <= limit else {}
         options |= {"xmp": kept.xmp} if 0 < len(kept.xmp) <= limit else {}
-        options |= {"extra": jpeg_iptc(kept.iptc)} if kind == "JPEG" and 0 < len(kept.iptc) <= limit else {}
-        options |= {"icc_profile": source.icc} if source.icc else {}
+        options |= {"icc_profile": icc} if (icc := _profile(source)) else {}
+    if kind == "JPEG":
+        iptc = jpeg_iptc(kept.iptc) if 0 < len(kept.iptc) <= limit else b""
+        options |= {"extra": iptc + jpeg_comments(source.texts)}
     Image.fromarray(pixels).save(file, format=kind, **options)
 
 
@@ -252,7 +263,7 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
         extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
         byteorder=order,
         compression="zlib",
-        iccprofile=source.icc,
+        iccprofile=_profile(source),
         resolution=source.dpi,
         resolutionunit="INCH" if source.dpi else None,
         metadata=None,
@@ -276,14 +287,15 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
 
 def _write_png(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadata) -> None:
     data, chunks = memoryview(imagecodecs.png_encode(np.ascontiguousarray(pixels))), b""
-    if source.icc:
-        chunks += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(source.icc))
+    if icc := _profile(source):
+        chunks += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if source.dpi:
         x, y = (round(value / 0.0254) for value in source.dpi)  # pixels per metre
         chunks += png_chunk(b"pHYs", x.to_bytes(4, "big") + y.to_bytes(4, "big") + b"\1")
     chunks += png_chunk(b"eXIf", kept.exif) if kept.exif else b""
     chunks += png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + kept.xmp) if kept.xmp else b""
     chunks += png_iptc(kept.iptc) if kept.iptc else b""
+    chunks += b"".join(text.as_png() for text in source.texts)
     header = 8 + 25  # signature and IHDR
     for part in (data[:header], chunks, data[header:]):
         file.write(part)

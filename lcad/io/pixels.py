@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from lcad.io.color_profiles import ColorSpace, ProfileError, color_space, strips, to_srgb
+from lcad.io.color_profiles import ADOBE_RGB_PROFILE, ColorSpace, ProfileError, color_space, strips, to_wide, wide_space
+from lcad.io.metadata import exif_color_space
+from lcad.io.texts import Text
 
 ORIENTATION = 0x0112
 _AS_8_BIT = ((np.arange(1 << 16) * 255 + 32767) // 65535).astype(np.uint8)
@@ -27,6 +29,7 @@ class Pixels:
         notes: what of the file is not used, or how it was understood where that is not certain.
         turned: whether the file held it on its side, so that its resolution is (y, x).
         info: what Pillow says of the file besides its pixels; None for TIFF.
+        texts: those of the file, but for metadata of formats of their own.
     """
 
     values: np.ndarray
@@ -36,6 +39,7 @@ class Pixels:
     notes: list[str] = field(default_factory=list)
     turned: bool = False
     info: dict | None = None
+    texts: list[Text] = field(default_factory=list)
 
     def preview(self) -> Image.Image:
         """8 bit sRGB as a viewer shows it, transparent pixels on white; PIL of mode RGB."""
@@ -121,16 +125,18 @@ def _scaled(values: np.ndarray, black: float, white: float, kind: type) -> np.nd
     return result
 
 
-def interpreted(pixels: Pixels, icc: bytes | None, mode: str | None = None) -> Pixels:
+def interpreted(pixels: Pixels, icc: bytes | None, mode: str | None = None, exif: bytes = b"") -> Pixels:
     """The same pixels with what their profile makes of them; a profile that cannot be used is ignored with a note.
 
+    Without a profile EXIF may say that they are Adobe RGB, as cameras do.
+
     Args:
-        mode: "cmyk" if the values are (H, W, 4) of ink; they become sRGB. None: grey or RGB.
+        mode: "cmyk" if the values are (H, W, 4) of ink; they become RGB. None: grey or RGB.
     """
     if mode == "cmyk":
         try:
             if icc is not None:
-                pixels.values = to_srgb(pixels.values, icc, mode)
+                pixels.values, pixels.space = to_wide(pixels.values, icc, mode), wide_space()
                 pixels.notes.append("is CMYK, converted through its profile; the result is sRGB")
                 return pixels
         except ProfileError as error:
@@ -139,6 +145,12 @@ def interpreted(pixels: Pixels, icc: bytes | None, mode: str | None = None) -> P
         pixels.notes.append("is CMYK without a profile, converted as inks that take away light; the result is sRGB")
         return pixels
     if icc is None:
+        said = exif_color_space(exif)
+        if said == "Adobe RGB":
+            pixels.space = color_space(ADOBE_RGB_PROFILE, 3)
+            pixels.notes.append("is Adobe RGB by its EXIF, without a profile")
+        elif said is not None:
+            pixels.notes.append("is not sRGB by its EXIF, which does not say what; it is taken for sRGB")
         return pixels
     channels = 1 if pixels.values.ndim == 2 else 3
     try:
@@ -147,7 +159,7 @@ def interpreted(pixels: Pixels, icc: bytes | None, mode: str | None = None) -> P
             pixels.notes.append("its colour profile holds fewer colours than sRGB; the result is sRGB")
     except ProfileError as error:
         try:
-            pixels.values = to_srgb(_rgb(pixels.values), icc, "rgb")
+            pixels.values, pixels.space = to_wide(_rgb(pixels.values), icc, "rgb"), wide_space()
             pixels.notes.append(f"its colour profile {error}; the result is sRGB")
         except ProfileError:
             pixels.notes.append(f"its colour profile {error} and is ignored")

@@ -8,7 +8,8 @@ import tifffile
 from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC
 
-from lcad.io.color_profiles import lab_to_srgb, strips
+from lcad.io.color_profiles import lab_to_wide, strips, wide_space
+from lcad.io.metadata import EXIF_IFD, metadata_of_tiff
 from lcad.io.pixels import ImageError, Pixels, interpreted, unsigned, upright
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -50,6 +51,7 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Pixels:
         icc, orientation = page.tags.valueof(34675), _orientation(page)
         if _needs_libtiff(page):
             return interpreted(Pixels(_by_libtiff(file, page.index), notes=notes), icc)
+        exif = _exif(page)
         values = _samples(page)
         colors = _COLORS[page.photometric]
         extra = [int(kind) for kind in page.extrasamples]
@@ -59,15 +61,15 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Pixels:
             notes.append(f"has {values.shape[2]} channels; those that are neither colour nor transparency are left out")
         if page.photometric in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB):
             pixels = Pixels(_from_lab(values[..., :3], page.photometric), depth=8 * values.itemsize)
-            pixels.notes = [*notes, "is CIE Lab; the result is sRGB"]
-            icc = None
+            pixels.notes, pixels.space = [*notes, "is CIE Lab; the result is sRGB"], wide_space()
+            icc, exif = None, b""
         else:
             pixels = _pixels(page, values, colors, alpha, notes)
             if alpha is not None and extra[alpha] == _PREMULTIPLIED:
                 _unmultiply(pixels)
     pixels.values, pixels.turned = upright(pixels.values, orientation), orientation >= 5
     pixels.alpha = None if pixels.alpha is None else upright(pixels.alpha, orientation)
-    return interpreted(pixels, icc, "cmyk" if colors == 4 else None)
+    return interpreted(pixels, icc, "cmyk" if colors == 4 else None, exif)
 
 
 def _pixels(page: tifffile.TiffPage, values: np.ndarray, colors: int, alpha: int | None, notes: list[str]) -> Pixels:
@@ -102,6 +104,14 @@ def photo_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str]]:
     full = [page for page in pages if not page.subfiletype & 5 and page.tags.valueof(255) != 2] or pages[:1]
     notes = [f"has {len(full)} pages; the first is colorized"] if len(full) > 1 else []
     return full[0], notes
+
+
+def _exif(page: tifffile.TiffPage) -> bytes:
+    """As it is without a TIFF around it, where there is a camera's directory."""
+    try:
+        return metadata_of_tiff(page).exif if EXIF_IFD in page.tags else b""
+    except Exception:  # damaged in one of many ways, which is said where the metadata is kept
+        return b""
 
 
 def _orientation(page: tifffile.TiffPage) -> int:
@@ -157,7 +167,7 @@ def _samples(page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _from_lab(values: np.ndarray, photometric: int) -> np.ndarray:
-    """(H, W, 3) as TIFF keeps CIE Lab -> 16 bit sRGB."""
+    """(H, W, 3) as TIFF keeps CIE Lab -> 16 bit RGB, see `wide_space`."""
     deep, icc = values.dtype.itemsize == 2, photometric == PHOTOMETRIC.ICCLAB
     unit = 256 if deep else 1
     result = np.empty(values.shape, np.uint16)
@@ -169,7 +179,7 @@ def _from_lab(values: np.ndarray, photometric: int) -> np.ndarray:
         else:
             signed = part[..., 1:].astype(np.int16 if deep else np.int8)
             lightness, chroma = part[..., :1].astype(np.uint16) / (655.35 if deep else 2.55), signed / unit
-        result[rows] = lab_to_srgb(np.concatenate([lightness, chroma], axis=-1))
+        result[rows] = lab_to_wide(np.concatenate([lightness, chroma], axis=-1))
     return result
 
 

@@ -6,6 +6,7 @@ The phrases are the comma-separated parts of the caption, or what `phrases.json`
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -
     Raises:
         MaskError: a mask that is unreadable, empty, of another size, or of a phrase the caption does not have.
     """
-    place = folder / photo.stem
+    place = mask_place(folder, photo)
     if not place.is_dir():
         return None
     files = sorted((f for f in place.iterdir() if f.suffix.lower() in MASK_SUFFIXES), key=_natural)
@@ -71,13 +72,26 @@ def read_masks(folder: Path, photo: Path, size: tuple[int, int], phrases: int) -
     return masks
 
 
+def mask_place(folder: Path, photo: Path) -> Path:
+    """Where a photo's masks lie, or would lie: in the subfolder of its stem, in any of Unicode's compositions.
+
+    A photo like "...png", whose stem leads out of the folder, has its masks in the subfolder of its whole name.
+    """
+    name = photo.stem if photo.stem.strip(".") else photo.name
+    place = folder / name
+    if name.isascii() or place.is_dir() or not folder.is_dir():
+        return place
+    composed = unicodedata.normalize("NFC", name)
+    return next((own for own in folder.iterdir() if unicodedata.normalize("NFC", own.name) == composed), place)
+
+
 def read_spans(folder: Path, photo: Path, caption: str) -> list[tuple[int, int]] | None:
     """The phrases that `phrases.json` names for a photo's masks, characters [start, end); None without such a file.
 
     Raises:
         MaskError: malformed, or of another caption.
     """
-    file = folder / photo.stem / PHRASES
+    file = mask_place(folder, photo) / PHRASES
     if not file.is_file():
         return None
     try:

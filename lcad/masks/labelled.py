@@ -3,6 +3,7 @@
 A label source is a function of (photo file, (H, W)) -> [(category, mask (H, W) float {0, 1}), ...].
 """
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.matching import best_pairs, score_regions
 from lcad.masks.types import InstanceMasks, Regions
 from lcad.text.phrases import Phrase, find_phrases
+from lcad.text.reading import not_understood
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
@@ -28,10 +30,10 @@ Labels = Callable[[Path, tuple[int, int]], list[tuple[str, Tensor]]]
 
 def coco_labels(file: Path) -> Labels:
     """Polygons and run lengths of a file in COCO's format, see `lcad.masks.coco`; raises its MaskError."""
-    listed = read_instances(file)
+    listed = {_composed(name): instances for name, instances in read_instances(file).items()}
 
     def labels(photo: Path, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
-        return [(name, segmentation_mask(own, size)) for name, own in listed.get(photo.name, ())]
+        return [(name, segmentation_mask(own, size)) for name, own in listed.get(_composed(photo.name), ())]
 
     return labels
 
@@ -43,10 +45,11 @@ def map_labels(folder: Path, classes: Path) -> Labels:
         ValueError: the list of classes cannot be read.
     """
     names = read_classes(classes)
+    maps = {_composed(file.name): file for file in folder.glob("*.png")}
 
     def labels(photo: Path, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
-        file = folder / f"{photo.stem}.png"
-        if not file.is_file():
+        file = maps.get(_composed(f"{photo.stem}.png"))
+        if file is None:
             return []
         try:
             ids = torch.from_numpy(read_label_map(file).astype("int64"))
@@ -81,7 +84,8 @@ def finder_of_labels(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
         chosen = torch.stack([masks[p] for p in used]) if used else torch.zeros(0, *size)
         missing = [phrase.text for p, phrase in enumerate(phrases) if p not in masks]
         instances = InstanceMasks([phrases[p] for p in used], chosen)
-        return FoundMasks(instances, notes=[f"no labelled object for {text!r}" for text in missing])
+        notes = [f"no labelled object for {text!r}" for text in missing] + not_understood(caption)
+        return FoundMasks(instances, notes=notes)
 
     return find
 
@@ -91,6 +95,11 @@ def same_object(word: str, category: str) -> bool:
     word = word.lower()
     names = [name.strip() for name in category.lower().split(",") if name.strip()]
     return any(word in (name, last := name.split()[-1], f"{last}s", f"{last}es") for name in names)
+
+
+def _composed(name: str) -> str:
+    """Names of files as they are compared: in NFC."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _by_objects(phrases: list[Phrase], categories: list[str]) -> list[list[int]]:

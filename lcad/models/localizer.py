@@ -28,7 +28,7 @@ def read_localizer(folder: Path, modules: dict[str, nn.Module]) -> LocalizerWeig
     """What a checkpoint folder has of them; None if it has none.
 
     Raises:
-        CheckpointError: the file cannot be read, or is not for these modules.
+        CheckpointError: the file cannot be read, is not for these modules, or holds values that are not finite.
     """
     path = next((folder / name for name in (FILE, EARLIER_FILE) if (folder / name).is_file()), None)
     if path is None:
@@ -41,6 +41,9 @@ def read_localizer(folder: Path, modules: dict[str, nn.Module]) -> LocalizerWeig
             f"{path}: not for this model: {len(wrong)} of {len(weights)} keys are foreign or misshapen, such as "
             f"{wrong[0]}; remove the folder to do without"
         )
+    bad = [name for name, value in weights.items() if not value.sum(dtype=torch.float32).isfinite()]
+    if bad:
+        raise CheckpointError(f"{path}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
     return weights
 
 

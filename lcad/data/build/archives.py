@@ -5,15 +5,17 @@ Archives come from strangers: what is read has a bounded size, and links and pat
 
 import stat
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 MAX_BYTES = 100 * 2**20  # of one file, unpacked
+_UTF_8 = 0x800  # of a zip's flags: names are in UTF-8
 
 
 class MemberError(ValueError):
@@ -74,6 +76,8 @@ class Member:
 def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) -> list[Member]:
     """The files of a folder (with its subfolders, sorted) or an archive (in its order), without hidden ones.
 
+    Their paths are in Unicode's composed form (NFC), as captions are looked up by; a Mac's archives have the other one.
+
     Args:
         stack: keeps an archive open for reading.
         report: is told in one line what is wrong with an archive.
@@ -92,7 +96,7 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
             for info in archive.infolist():
                 link = stat.S_ISLNK(info.external_attr >> 16)
                 if not info.is_dir():
-                    path = info.filename.replace("\\", "/")
+                    path = _zip_path(info).replace("\\", "/")
                     found.append(Member(source, path, info.file_size, link, partial(archive.open, info)))
         else:
             tar = stack.enter_context(tarfile.TarFile.open(source, "r:"))
@@ -102,6 +106,7 @@ def list_members(source: Path, stack: ExitStack, report: Callable[[str], None]) 
                     found.append(Member(source, entry.name, entry.size, special, partial(_extract, tar, entry)))
     except Exception as error:  # as above
         report(f"{source}: damaged, short or no .zip or uncompressed .tar, {len(found)} files listed ({error})")
+    found = [replace(member, path=unicodedata.normalize("NFC", member.path)) for member in found]
     return [member for member in found if not member.name.startswith(".")]
 
 
@@ -110,6 +115,16 @@ def _extract(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
     if file is None:
         raise MemberError("is no file")
     return file
+
+
+def _zip_path(info: zipfile.ZipInfo) -> str:
+    """A file's path in a zip; UTF-8 that is not marked as such, as macOS writes it, would be read as cp437."""
+    if info.flag_bits & _UTF_8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def file_member(path: Path, folder: Path) -> Member:
