@@ -305,10 +305,10 @@ def test_a_batch_is_a_zip_with_records_and_a_contact_sheet(studio, tmp_path, run
     bad.write_bytes(b"nothing")
     captions = tmp_path / "captions.json"
     captions.write_text(json.dumps({"p0.png": ["the green cup"]}))
-    *steps, done = colorize_all(studio, [*places, bad, captions], "a red house")
+    *steps, done = colorize_all(studio, [*places, bad, captions], tmp_path / "batch", "a red house")
     assert isinstance(done, Finished) and done.text == "3 colorized, 1 failed"
     (problem,) = done.problems
-    assert problem.startswith("bad.jpg: ") and str(studio.folder) not in problem
+    assert problem.startswith("bad.jpg: ") and str(tmp_path) not in problem
     assert steps[0].done == 0 and steps[-1].total == 3
     with zipfile.ZipFile(done.archive) as archive:
         names = set(archive.namelist())
@@ -318,7 +318,7 @@ def test_a_batch_is_a_zip_with_records_and_a_contact_sheet(studio, tmp_path, run
             "the green cup",
             *["a red house"] * 2,
         ]
-        assert not any(str(studio.folder) in archive.read(name).decode() for name in records)
+        assert not any(str(tmp_path) in archive.read(name).decode() for name in records)
         with archive.open("p0.png") as file:
             ours = np.asarray(Image.open(file))
     steps_of_the_model = ("--steps", studio.pipeline.config.num_inference_steps)
@@ -329,9 +329,9 @@ def test_a_batch_is_a_zip_with_records_and_a_contact_sheet(studio, tmp_path, run
 
 def test_batches_that_cannot_be(studio, tmp_path):
     with pytest.raises(ValueError, match="there are no photos"):
-        list(colorize_all(studio, [tmp_path / "captions.json"]))
+        list(colorize_all(studio, [tmp_path / "captions.json"], tmp_path))
     with pytest.raises(ValueError, match="got 6 photos; at most 5"):
-        list(colorize_all(studio, [tmp_path / f"{k}.png" for k in range(6)]))
+        list(colorize_all(studio, [tmp_path / f"{k}.png" for k in range(6)], tmp_path))
     (tmp_path / "x.xyz").write_bytes(b"1")
-    *_, done = colorize_all(studio, [tmp_path / "x.xyz"])
-    assert done.archive is None and done.text == "0 colorized, 1 failed" and str(studio.folder) not in done.problems[0]
+    *_, done = colorize_all(studio, [tmp_path / "x.xyz"], tmp_path / "batch")
+    assert done.archive is None and done.text == "0 colorized, 1 failed" and str(tmp_path) not in done.problems[0]

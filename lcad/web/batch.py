@@ -41,12 +41,18 @@ class Finished:
 
 
 def colorize_all(
-    studio: Studio, files: list[Path], caption: str = "", seed: int = 0, cancel: threading.Event | None = None
+    studio: Studio,
+    files: list[Path],
+    folder: Path,
+    caption: str = "",
+    seed: int = 0,
+    cancel: threading.Event | None = None,
 ) -> Iterator[Step | Finished]:
     """Colorize photos, each with its caption from the caption files among them -> steps, and what came of all.
 
     Args:
         files: photos; `captions.json`, `captions.csv`, `pairs.json` or `photo.txt`, as data/README.md has them.
+        folder: for the results; what an earlier batch has left there is removed.
         caption: of all photos without one of their own.
         cancel: ends the batch when it is set; what is done until then is in the ZIP.
 
@@ -59,7 +65,7 @@ def colorize_all(
     if not given:
         raise ValueError(f"there are no photos; give some of {', '.join(IMAGE_SUFFIXES)}")
     settings = studio.settings(seed=int(seed))
-    folder = studio.new_folder()
+    shutil.rmtree(folder, ignore_errors=True)
     runner = FolderRun(
         studio.pipeline, settings, OutputFolder(folder / "results"), studio.find_masks, report=lambda _: None
     )
@@ -147,4 +153,6 @@ def _pack(folder: Path, summary: Summary) -> Finished:
         for path in sorted(results.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 packed.write(path, path.name)
-    return Finished(archive, sheet, text, problems)
+    kept = sheet.replace(folder / sheet.name)
+    shutil.rmtree(results)
+    return Finished(archive, kept, text, problems)

@@ -58,6 +58,19 @@ class PhraseMasks:
             raise ValueError("choose a phrase first; phrases are objects that the caption gives a colour or a place")
         return number
 
+    def number_of(self, words: str) -> int:
+        """The phrase that words name: its object ("coat"), or all of it.
+
+        Raises:
+            ValueError: none, or several.
+        """
+        wanted = " ".join(words.lower().split())
+        named = [k for k, phrase in enumerate(self.phrases) if wanted in (phrase.object.lower(), phrase.text.lower())]
+        if len(named) != 1:
+            allowed = ", ".join(repr(phrase.text) for phrase in self.phrases) or "none"
+            raise ValueError(f"{words!r} names {len(named)} objects of the caption; allowed: {allowed}")
+        return named[0]
+
     def click(self, number: int | None, point: Point) -> None:
         """Give the region at a point to a phrase: the smallest, at each further click there the next larger.
 

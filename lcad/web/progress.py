@@ -9,13 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-from torch import Tensor
+if TYPE_CHECKING:  # the page takes `Step` from here, and is to be up before torch is imported
+    from PIL import Image
+    from torch import Tensor
 
-from ldm.autoencoder import latent_stride
-
-if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
 
 
@@ -30,7 +27,7 @@ class Step:
     done: int
     total: int
     text: str
-    picture: Image.Image | None = None
+    picture: "Image.Image | None" = None
 
 
 def streamed(work: Callable[[Callable[[object], None]], object], cancel: threading.Event) -> Iterator[object]:
@@ -71,7 +68,7 @@ def streamed(work: Callable[[Callable[[object], None]], object], cancel: threadi
 
 
 @contextmanager
-def watched_steps(pipeline: "LCADPipeline", on_step: Callable[[int, Tensor], None]) -> Iterator[dict]:
+def watched_steps(pipeline: "LCADPipeline", on_step: "Callable[[int, Tensor], None]") -> Iterator[dict]:
     """Arguments for a call of the pipeline inside this context that tell `on_step` of each step and the latents.
 
     The latents (B, C, h, w) are the scheduler's estimate of the result where it makes one. `on_step` may raise.
@@ -102,14 +99,17 @@ def watched_steps(pipeline: "LCADPipeline", on_step: Callable[[int, Tensor], Non
         del scheduler.step  # the method of its class is there again
 
 
-@torch.no_grad()
-def picture_of(pipeline: "LCADPipeline", latents: Tensor, luminance: Tensor) -> Image.Image:
-    """What latents (1, C, h, w) of a run show, with a photo's own L (1, H, W): small, for a look at it."""
+def picture_of(pipeline: "LCADPipeline", latents: "Tensor", luminance: "Tensor") -> "Image.Image":
+    """What latents (1, C, h, w) of a run show, with a photo's own L (1, H, W), to look at on the way."""
+    import torch
+
     from lcad.io.images import to_image
     from lcad.models.guided_decoder import guided_decode
     from lcad.upsampling import recolor
+    from ldm.autoencoder import latent_stride
 
     size = tuple(side * latent_stride(pipeline.vae) for side in latents.shape[-2:])
     features = pipeline.luminance_features([luminance], size)
-    decoded = guided_decode(pipeline.vae, latents.to(features[-1]), features).float().cpu()
+    with torch.no_grad():
+        decoded = guided_decode(pipeline.vae, latents.to(features[-1]), features).float().cpu()
     return to_image(recolor(luminance[None], (decoded / 2 + 0.5).clamp(0, 1))[0])

@@ -75,8 +75,9 @@ class PhotoSession:
 
     def __init__(self, studio: Studio):
         self.studio, self.folder, self.cancel = studio, studio.new_folder(), threading.Event()
+        self._reading = threading.Lock()
         self.photo: Photo | None = None
-        self.name, self.notes = "", []
+        self.name, self.notes, self._shown = "", [], 0
         self._forget("")
 
     def open(self, path: Path, name: str | None = None) -> list[str]:
@@ -108,8 +109,10 @@ class PhotoSession:
         caption = plain_line(caption or "").strip()
         if len(caption) > LONGEST_CAPTION:
             raise ValueError(f"the caption has {len(caption):,} characters; at most {LONGEST_CAPTION:,} are read")
-        if caption == self.caption:
-            return []
+        with self._reading:  # a second call with the same caption waits for what the first finds
+            return [] if caption == self.caption else self._read(caption)
+
+    def _read(self, caption: str) -> list[str]:
         phrases, found = [], None
         if caption:
             phrases = find_phrases(caption, self.studio.pipeline.tokenizer)
@@ -208,6 +211,20 @@ class PhotoSession:
     def after(self) -> Image.Image:
         """The kept candidate at full size, as a viewer shows it."""
         return self.photo.shown(self.values())
+
+    def pictures(self, most: int) -> tuple[Path, Path]:
+        """Files of the grey photo and of the kept candidate to look at, at full size or with `most` pixels at most."""
+        self._shown += 1
+        place = self.folder / "shown"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        paths = place / f"before_{self._shown}.jpg", place / f"after_{self._shown}.jpg"
+        for picture, path in zip((self.before(), self.after()), paths, strict=True):
+            scale = (most / (picture.width * picture.height)) ** 0.5
+            if scale < 1:
+                picture = picture.resize([max(1, int(side * scale)) for side in picture.size])
+            picture.save(path, quality=92, subsampling=0)
+        return paths
 
     def report(self) -> list[dict]:
         """For each phrase with a region what was asked and what was obtained, see `instance_report`; where an exact

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch and diffusers take seconds to import: the page is to 
     from lcad.inference.records import Recorder
     from lcad.io.photos import Photo
     from lcad.masks.from_text import MaskFinder
-    from lcad.masks.types import Provider, ProviderOptions
+    from lcad.masks.types import Provider
     from lcad.pipeline import LCADPipeline
 
 SIDE = 1024  # pixels, long side of the copy of a photo that is shown, clicked and painted on
@@ -62,7 +62,7 @@ class Studio:
 
     Args:
         model: checkpoint folder or hub id.
-        options: of the mask providers.
+        mask_weights: fields of `lcad.masks.types.ProviderOptions`; none: regions of the luminance.
         keep: folder where results are kept; None: nothing is kept.
 
     Attributes:
@@ -76,11 +76,11 @@ class Studio:
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         device: str = "auto",
         dtype: str = "float32",
-        options: "ProviderOptions | None" = None,
         keep: Path | None = None,
+        mask_weights: dict[str, str | None] | None = None,
     ):
         self.model, self.limits, self.device, self.dtype, self.keep = model, limits, device, dtype, keep
-        self._options = options
+        self._mask_weights = mask_weights or {}
         self.folder = Path(tempfile.mkdtemp(prefix="lcad_page_"))
         self.turn = threading.Lock()
         self._loading = threading.Lock()
@@ -100,18 +100,12 @@ class Studio:
         return self._pipeline
 
     @cached_property
-    def options(self) -> "ProviderOptions":
-        from lcad.masks.types import ProviderOptions
-
-        given = self._options or ProviderOptions()
-        return replace(given, device=str(self.pipeline.device))
-
-    @cached_property
     def provider(self) -> "Provider":
         """Candidate regions of a photo: those that masks from words are chosen among."""
         from lcad.masks.providers import best_provider
+        from lcad.masks.types import ProviderOptions
 
-        return best_provider(self.options)
+        return best_provider(ProviderOptions(**self._mask_weights, device=str(self.pipeline.device)))
 
     @cached_property
     def find_masks(self) -> "MaskFinder":
