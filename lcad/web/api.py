@@ -9,21 +9,24 @@ from lcad.web.visitors import Visitors
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 
 
-class UploadOnly(gr.File):
+def uploads_only(drop: gr.File) -> gr.File:
     """A drop zone that takes files and no addresses, which the server would otherwise fetch."""
+    move = drop.async_move_resource_to_block_cache
 
-    is_template = True  # looks as its base class does
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+    async def move_file(url_or_file_path: str | Path | None) -> str | None:
         if str(url_or_file_path).lower().startswith(("http://", "https://")):
             raise gr.Error("give a file, not an address", print_exception=False)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+        return await move(url_or_file_path)
+
+    drop.async_move_resource_to_block_cache = move_file
+    return drop
 
 
 def add_api(visitors: Visitors) -> None:
     """Add `/colorize` and `/colorize_many` to the page that is being built."""
     with gr.Row(visible=False):
-        photo, files = UploadOnly(label="photo"), UploadOnly(label="files", file_count="multiple")
+        photo = uploads_only(gr.File(label="photo"))
+        files = uploads_only(gr.File(label="files", file_count="multiple"))
         caption, colors = gr.Textbox(label="caption"), gr.Textbox(label="colors")
         seed = gr.Number(0, label="seed", precision=0)
         saturation, warmth = gr.Number(1.0, label="saturation"), gr.Number(0.0, label="warmth")

@@ -16,7 +16,8 @@ from lcad.web.progress import Cancelled, Step
 TILE = 512  # pixels, long side of the candidates side by side
 DIVIDER_PIXELS = 50_000_000  # before and after are shown at full size up to here, which a browser can hold
 SETTLED = 0.4  # seconds without another change of the look, after which it is worked out at full size
-EMPTY = {"gallery": [], "divider": None, "report": "", "files": None}
+NO_FILES = {"files": {"value": None, "visible": False}}
+EMPTY = {"gallery": [], "divider": None, "report": "", "made": False, "finished": False} | NO_FILES
 Values = dict[str, object]
 
 
@@ -41,15 +42,15 @@ def read_caption(session, caption: str) -> Values:
     notes = session.read_caption(caption)
     phrases = session.masks.phrases
     choices = [(phrase.text, number) for number, phrase in enumerate(phrases)]
-    radio = {"choices": choices, "value": 0 if phrases else None, "visible": bool(phrases)}
+    radio = {"choices": choices, "value": 0 if phrases else None}
     shown = markup.status([*session.notes, *notes])
     return EMPTY | {"phrases": radio, "status": shown} | _regions(session)
 
 
 def click(session, number: int | None, place: tuple[int, int]) -> Values:
-    """Give a phrase the region at a pixel (x, y) of the small copy."""
-    size = session.small.size if session.photo is not None else (1, 1)
-    session.masks.click(number, (place[0] / size[0], place[1] / size[1]))
+    """Give a phrase the region at a pixel (x, y) of the picture with the regions."""
+    width, height = session.overlay_size
+    session.masks.click(number, (place[0] / width, place[1] / height))
     return _regions(session)
 
 
@@ -94,7 +95,7 @@ def colorize(session, caption: str, number: float, seed: float, steps: float, gu
     Args:
         steps, guidance: 0: the model's own.
     """
-    yield {"progress": markup.progress(Step(0, 1, "Waiting for the model")), "files": None}
+    yield {"progress": markup.progress(Step(0, 1, "Waiting for the model"))} | NO_FILES
     values = read_caption(session, caption)
     tiles: list = []
     if values:
@@ -102,12 +103,16 @@ def colorize(session, caption: str, number: float, seed: float, steps: float, gu
     try:
         for item in session.colorize(int(number), int(seed), int(steps) or None, float(guidance) or None):
             if isinstance(item, Step):
-                shown = {} if item.picture is None else {"gallery": gallery([*tiles, (item.picture, "on its way")])}
+                shown = (
+                    {}
+                    if item.picture is None
+                    else {"made": True, "gallery": gallery([*tiles, (item.picture, "on its way")])}
+                )
                 yield {"progress": markup.progress(item)} | shown
                 continue
             k = len(tiles)
             tiles.append((session.thumbnail(k, TILE), title(session, k)))
-            yield {"gallery": gallery(tiles, session.chosen)} | (preview(session) if k == 0 else {})
+            yield {"made": True, "gallery": gallery(tiles, session.chosen)} | (preview(session) if k == 0 else {})
     except Cancelled:
         yield {"status": markup.status(["stopped; what was done until then is kept"]), "gallery": gallery(tiles)}
     yield {"progress": ""}
@@ -125,7 +130,7 @@ def keep(session, number: int) -> Iterator[Values]:
     if number == session.chosen or number >= len(session.candidates):  # the last may be one on its way
         return
     session.keep(number)
-    yield preview(session) | {"files": None}
+    yield preview(session) | NO_FILES
     yield from result(session)
 
 
@@ -137,7 +142,7 @@ def change_look(session, saturation: float, warmth: float) -> Iterator[Values]:
     session.set_look(saturation, warmth)
     if not session.candidates:
         return
-    yield preview(session) | {"files": None}
+    yield preview(session) | NO_FILES
     time.sleep(SETTLED)
     if (look.saturation, look.warmth) == (saturation, warmth):
         yield from result(session)
@@ -147,7 +152,7 @@ def preview(session) -> Values:
     """Before and after, small."""
     from lcad.web.studio import SIDE
 
-    return {"divider": (session.small.convert("L"), session.thumbnail(session.chosen, SIDE))}
+    return {"finished": True, "divider": (session.small.convert("L"), session.thumbnail(session.chosen, SIDE))}
 
 
 def result(session) -> Iterator[Values]:
@@ -160,7 +165,8 @@ def write(session, suffix: str) -> Values:
     """Write the kept candidate and its record for download."""
     paths = session.write(suffix)
     lines = [f"{paths[0].name} is ready", *session.notes]
-    return {"files": [str(path) for path in paths], "status": markup.status(lines)}
+    files = {"value": [str(path) for path in paths], "visible": True}
+    return {"files": files, "status": markup.status(lines)}
 
 
 def gallery(tiles: list, chosen: int | None = None) -> dict:
@@ -168,16 +174,15 @@ def gallery(tiles: list, chosen: int | None = None) -> dict:
 
 
 def title(session, number: int) -> str:
-    """A candidate's number, seed, and how many colours came as asked."""
+    """A candidate's number, and how many colours came as asked."""
     from lcad.inference.adherence import instance_report
 
     candidate = session.candidates[number]
-    text = f"{number + 1} (seed {candidate.settings.seed})"
     if candidate.found is None:
-        return text
+        return f"{number + 1}"
     judged = [row["adherent"] for row in instance_report(session.thumbnail(number), candidate.found.instances)]
     judged = [verdict for verdict in judged if verdict is not None]
-    return f"{text}: {sum(judged)} of {len(judged)} as asked" if judged else text
+    return f"{number + 1}: {sum(judged)}/{len(judged)} as asked" if judged else f"{number + 1}"
 
 
 def hex_of(color: str | None) -> str:
@@ -197,7 +202,7 @@ def _regions(session) -> Values:
     masks = session.masks
     colors = [_asked(session, number) for number in range(len(masks.phrases))]
     marked = [masks.has_region(number) for number in range(len(masks.phrases))]
-    return {"photo": session.overlay(), "chips": markup.chips(colors, marked)}
+    return {"photo": session.overlay(), "chips": markup.chips(colors, marked), "regions": True}
 
 
 def _asked(session, number: int) -> str | None:

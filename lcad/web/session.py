@@ -37,7 +37,7 @@ from lcad.web.phrase_masks import PhraseMasks
 from lcad.web.progress import Step, picture_of, streamed, watched_steps
 from lcad.web.studio import SIDE, Studio
 
-PICTURE_SECONDS = 0.5  # between two pictures of a run on its way
+PICTURE_SECONDS = 2.0  # between two pictures of a run on its way
 PICTURE_SIDE = 320  # pixels, of those
 LONGEST_CAPTION = 2000  # characters; CLIP reads about 300
 OWN = "own"  # a format: that of the photo's file where it is one that is written, else PNG
@@ -144,9 +144,14 @@ class PhotoSession:
         self.look.saturation, self.look.warmth, self._full = saturation, warmth, None
 
     def overlay(self) -> Image.Image:
-        """The small grey photo with the outlines of the phrases' regions."""
+        """The grey photo with the outlines of the phrases' regions, `SIDE` on its long side."""
+        return self.masks.drawn_on(self.small.convert("L").resize(self.overlay_size, Image.Resampling.BICUBIC))
+
+    @property
+    def overlay_size(self) -> tuple[int, int]:
+        """(width, height) of `overlay`."""
         self._need_photo()
-        return self.masks.drawn_on(self.small.convert("L"))
+        return tuple(max(1, round(side * SIDE / max(self.small.size))) for side in self.small.size)
 
     def colorize(
         self, number: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -318,11 +323,15 @@ class PhotoSession:
     def _record(self, job: Job, candidate: Candidate, paths: list[Path]) -> dict:
         """As the command line's, with what was changed afterwards; names of files here are without their folders."""
         record = self.studio.recorder.record(job, candidate.found, self._sha256, paths)
-        record["settings"] = asdict(candidate.settings)
-        colors = {self.masks.phrases[k].text: to_hex(color) for k, color in sorted(self.look.colors.items())}
-        look = asdict(self.look) | {"colors": colors}
-        size = [self.luminance.shape[-1], self.luminance.shape[-2]]
-        return record | look | {"model": Path(record["model"]).name, "size": size, "instances": [self.report()]}
+        look = {"saturation": self.look.saturation, "warmth": self.look.warmth}
+        colors = [f"{self.masks.phrases[k].text}={to_hex(color)}" for k, color in sorted(self.look.colors.items())]
+        return record | {
+            "settings": asdict(candidate.settings) | look,
+            "colors": colors or None,
+            "model": Path(record["model"]).name,
+            "size": [self.luminance.shape[-1], self.luminance.shape[-2]],
+            "instances": [self.report()],
+        }
 
     def _forget(self, caption: str) -> None:
         """What belonged to another photo or caption."""

@@ -16,7 +16,7 @@ from lcad.web.visitors import Visitors
 USER_ERRORS = (OSError, ValueError)
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # events that sample wait for each other
 CHANGED = ("photo", "chips", "phrases", "caption", "gallery", "divider", "report", "files", "saturation", "warmth")
-CHANGED += ("status", "progress", "canvas")
+CHANGED += ("status", "progress", "canvas", "regions", "made", "finished")
 log = logging.getLogger(__name__)
 
 
@@ -145,7 +145,9 @@ def _values(
 
 
 def _update(name: str, value: object) -> object:
-    return gr.update(**value) if name in ("phrases", "gallery") and isinstance(value, dict) else value
+    if name in ("regions", "made", "finished"):
+        return gr.update(visible=value)
+    return gr.update(**value) if name in ("phrases", "gallery", "files") and isinstance(value, dict) else value
 
 
 def _any_color(session, number: int | None) -> Iterator[dict]:
