@@ -30,15 +30,17 @@ def open_photo(session, path: str | None, caption: str | None = None) -> Values:
     about = f"{session.name}: {width} x {height} pixels, {session.photo.depth} bit"
     session.notes = [about, *notes]
     values = EMPTY | {"saturation": 1.0, "warmth": 0.0, "status": markup.status(session.notes)}
-    return values | read_caption(session, caption or "")
+    return values | _read(session, caption or "")
 
 
 def read_caption(session, caption: str) -> Values:
-    """Find the phrases of a caption and their regions."""
-    if session.photo is None:
+    """Find the phrases of a caption and their regions, if it is another one than before."""
+    if session.photo is None or (caption or "").strip() == session.caption:
         return {}
-    if (caption or "").strip() == session.caption and session.caption:
-        return {}
+    return _read(session, caption)
+
+
+def _read(session, caption: str) -> Values:
     notes = session.read_caption(caption)
     phrases = session.masks.phrases
     choices = [(phrase.text, number) for number, phrase in enumerate(phrases)]
@@ -84,7 +86,7 @@ def canvas(session) -> Values:
 def set_color(session, number: int | None, color: str) -> Iterator[Values]:
     """Ask for an exact colour of a phrase's region; "": take it back."""
     session.set_color(number, hex_of(color))
-    yield _regions(session)
+    yield _regions(session) | NO_FILES
     if session.candidates:
         yield from result(session)
 
