@@ -72,9 +72,6 @@ def serve(studio, address: Address, examples: Path | None = None, block: bool = 
     page = build_page(studio, examples).queue(max_size=studio.limits.waiting, default_concurrency_limit=4)
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # nothing is fetched from elsewhere
     theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=("monospace",))
-    plain = {"background_fill": "none", "text_color": "*body_text_color_subdued"}
-    modes = ("", "_dark")
-    theme.set(**{f"block_title_{name}{mode}": value for name, value in plain.items() for mode in modes})
     page.launch(
         server_name=address.host,
         server_port=address.port,
