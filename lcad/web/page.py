@@ -36,9 +36,9 @@ def build_page(studio: Studio, examples: Path | None = None) -> gr.Blocks:
             ui = _one_photo(shown)
         with gr.Tab("Many photos"):
             many = _many_photos(studio)
+        add_api(visitors)  # first: these names are its own
         wire_photo(ui, visitors, shown)
         wire_many(many, visitors)
-        add_api(visitors)
         page.unload(leaving(visitors))
     return page
 
