@@ -27,7 +27,7 @@ def add_api(visitors: Visitors) -> None:
     with gr.Row(visible=False):
         photo = uploads_only(gr.File(label="photo"))
         files = uploads_only(gr.File(label="files", file_count="multiple"))
-        caption, colors = gr.Textbox(label="caption"), gr.Textbox(label="colors")
+        caption, colors = gr.Textbox("", label="caption"), gr.Textbox("", label="colors")
         seed = gr.Number(0, label="seed", precision=0)
         saturation, warmth = gr.Number(1.0, label="saturation"), gr.Number(0.0, label="warmth")
         kind = gr.Textbox("own", label="file_format")

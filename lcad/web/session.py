@@ -129,11 +129,11 @@ class PhotoSession:
         Raises:
             ValueError: no such phrase, one without a region, or an unknown colour.
         """
-        number = self.masks.check(number)
-        if not color:
+        number, value = self.masks.check(number), parse_color(color) if color else None
+        if value is None:
             self.look.colors.pop(number, None)
         elif self.masks.has_region(number):
-            self.look.colors[number] = parse_color(color)
+            self.look.colors[number] = value
         else:
             raise ValueError(f"{self.masks.phrases[number].text!r} has no region to colour; click or paint one first")
         self._full = None
