@@ -145,7 +145,8 @@ class PhotoSession:
 
     def overlay(self) -> Image.Image:
         """The grey photo with the outlines of the phrases' regions, `SIDE` on its long side."""
-        return self.masks.drawn_on(self.small.convert("L").resize(self.overlay_size, Image.Resampling.BICUBIC))
+        size = self.overlay_size
+        return self.masks.drawn_on(self.small.convert("L").resize(size, Image.Resampling.BICUBIC))
 
     @property
     def overlay_size(self) -> tuple[int, int]:
