@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,13 @@ from lcad.io.photos import FORMATS, Photo, notes_on_writing
 from lcad.masks.from_text import FoundMasks
 from lcad.masks.types import shrink
 from lcad.recoloring.dyeing import Dyes
-from lcad.recoloring.exact_colors import Color, color_rows, find_dyes, parse_color, to_hex
+from lcad.recoloring.exact_colors import color_rows, find_dyes, parse_color, to_hex
 from lcad.recoloring.looks import apply_look, check_look
 from lcad.text.captions import plain_line
 from lcad.text.phrases import find_phrases
 from lcad.text.reading import not_understood
 from lcad.upsampling import recolor, recolored_strips, resize
+from lcad.web.candidates import Candidate, Look
 from lcad.web.phrase_masks import PhraseMasks
 from lcad.web.progress import Step, picture_of, streamed, watched_steps
 from lcad.web.studio import SIDE, Studio
@@ -41,25 +42,6 @@ PICTURE_SECONDS = 2.0  # between two pictures of a run on its way
 PICTURE_SIDE = 320  # pixels, of those
 LONGEST_CAPTION = 2000  # characters; CLIP reads about 300
 OWN = "own"  # a format: that of the photo's file where it is one that is written, else PNG
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One colorization: the model's picture (3, h', w') in [0, 1], and what it was made from."""
-
-    decoded: Tensor
-    settings: Settings
-    caption: str
-    found: FoundMasks | None
-
-
-@dataclass
-class Look:
-    """What is changed without sampling again; `colors` are exact ones, by the phrases' numbers in the caption."""
-
-    saturation: float = 1.0
-    warmth: float = 0.0
-    colors: dict[int, Color] = field(default_factory=dict)
 
 
 class PhotoSession:
