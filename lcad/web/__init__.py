@@ -1,0 +1,1 @@
+"""The page: what it does (`studio`, `session`, `batch`) and how it looks (`page`, `markup`)."""

@@ -1,0 +1,233 @@
+"""What happens on the page, by names of its components: a session and the values given -> new values by name.
+
+Every function takes the visitor's session first. Generators give values as they come. A visitor's mistake is raised as
+ValueError or OSError and shown in one line by the page.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lcad.web import markup
+from lcad.web.progress import Cancelled, Step
+
+TILE = 512  # pixels, long side of the candidates side by side
+DIVIDER_PIXELS = 50_000_000  # before and after are shown at full size up to here, which a browser can hold
+SETTLED = 0.4  # seconds without another change of the look, after which it is worked out at full size
+NO_FILES = {"files": {"value": None, "visible": False}}
+EMPTY = {"gallery": [], "divider": None, "report": "", "made": False, "finished": False} | NO_FILES
+Values = dict[str, object]
+
+
+def open_photo(session, path: str | None, caption: str | None = None) -> Values:
+    """Take a dropped photo; None: the drop zone was emptied."""
+    if not path:
+        return {}
+    notes = session.open(Path(path))
+    height, width = session.luminance.shape[-2:]
+    about = f"{session.name}: {width} x {height} pixels, {session.photo.depth} bit"
+    session.notes = [about, *notes]
+    values = EMPTY | {"saturation": 1.0, "warmth": 0.0, "status": markup.status(session.notes)}
+    return values | _read(session, caption or "")
+
+
+def read_caption(session, caption: str) -> Values:
+    """Find the phrases of a caption and their regions, if it is another one than before."""
+    if session.photo is None or (caption or "").strip() == session.caption:
+        return {}
+    return _read(session, caption)
+
+
+def _read(session, caption: str) -> Values:
+    notes = session.read_caption(caption)
+    phrases = session.masks.phrases
+    choices = [(phrase.text, number) for number, phrase in enumerate(phrases)]
+    radio = {"choices": choices, "value": 0 if phrases else None}
+    shown = markup.status([*session.notes, *notes])
+    return EMPTY | {"phrases": radio, "status": shown} | _regions(session)
+
+
+def click(session, number: int | None, place: tuple[int, int]) -> Values:
+    """Give a phrase the region at a pixel (x, y) of the picture with the regions."""
+    width, height = session.overlay_size
+    session.masks.click(number, (place[0] / width, place[1] / height))
+    return _regions(session)
+
+
+def step_region(session, number: int | None, by: int) -> Values:
+    session.masks.step(number, by)
+    return _regions(session)
+
+
+def clear_region(session, number: int | None) -> Values:
+    session.masks.clear(number)
+    return _regions(session)
+
+
+def paint(session, number: int | None, drawing: dict | None, erase: bool) -> Values:
+    """Add what is drawn on the canvas to a phrase's region, or take it away."""
+    from lcad.web.phrase_masks import stroke_of
+
+    session.masks.check(number)
+    layers = [] if drawing is None else [np.asarray(layer) for layer in drawing["layers"]]
+    session.masks.paint(number, stroke_of(layers, (session.small.height, session.small.width)), erase)
+    return _regions(session) | canvas(session)
+
+
+def canvas(session) -> Values:
+    """The picture to paint on."""
+    if session.photo is None:
+        return {}
+    return {"canvas": {"background": session.overlay(), "layers": [], "composite": None}}
+
+
+def set_color(session, number: int | None, color: str) -> Iterator[Values]:
+    """Ask for an exact colour of a phrase's region; "": take it back."""
+    session.set_color(number, hex_of(color))
+    yield _regions(session) | NO_FILES
+    if session.candidates:
+        yield from result(session)
+
+
+def colorize(session, caption: str, number: float, seed: float, steps: float, guidance: float) -> Iterator[Values]:
+    """Make candidates; each is shown when it is done, and the first is kept until another is chosen.
+
+    Args:
+        steps, guidance: 0: the model's own.
+    """
+    yield {"progress": markup.progress(Step(0, 1, "Waiting for the model"))} | NO_FILES
+    values = read_caption(session, caption)
+    tiles: list = []
+    if values:
+        yield values
+    try:
+        for item in session.colorize(int(number), int(seed), int(steps) or None, float(guidance) or None):
+            if isinstance(item, Step):
+                shown = (
+                    {}
+                    if item.picture is None
+                    else {"made": True, "gallery": gallery([*tiles, (item.picture, "on its way")])}
+                )
+                yield {"progress": markup.progress(item)} | shown
+                continue
+            k = len(tiles)
+            tiles.append((session.thumbnail(k, TILE), title(session, k)))
+            yield {"made": True, "gallery": gallery(tiles, session.chosen)} | (preview(session) if k == 0 else {})
+    except Cancelled:
+        yield {"status": markup.status(["stopped; what was done until then is kept"]), "gallery": gallery(tiles)}
+    yield {"progress": ""}
+    if session.candidates:
+        yield from result(session)
+
+
+def stop(session) -> Values:
+    session.stop()
+    return {}
+
+
+def keep(session, number: int) -> Iterator[Values]:
+    """Choose a candidate."""
+    if number == session.chosen or number >= len(session.candidates):  # the last may be one on its way
+        return
+    session.keep(number)
+    yield preview(session) | NO_FILES
+    yield from result(session)
+
+
+def change_look(session, saturation: float, warmth: float) -> Iterator[Values]:
+    """Show other saturation and warmth: at once small, and at full size when nothing changes any more."""
+    look = session.look
+    if (look.saturation, look.warmth) == (saturation, warmth):
+        return
+    session.set_look(saturation, warmth)
+    if not session.candidates:
+        return
+    yield preview(session) | NO_FILES
+    time.sleep(SETTLED)
+    if (look.saturation, look.warmth) == (saturation, warmth):
+        yield from result(session)
+
+
+def preview(session) -> Values:
+    """Before and after, small."""
+    from lcad.web.studio import SIDE
+
+    return {"finished": True, "divider": (session.small.convert("L"), session.thumbnail(session.chosen, SIDE))}
+
+
+def result(session) -> Iterator[Values]:
+    """Before and after at full size, and the table of what was asked and obtained."""
+    yield {"report": markup.report(_with_hex(session.report()))}
+    yield {"divider": tuple(map(str, session.pictures(DIVIDER_PIXELS)))}
+
+
+def write(session, suffix: str) -> Values:
+    """Write the kept candidate and its record for download."""
+    paths = session.write(suffix)
+    lines = [f"{paths[0].name} is ready", *session.notes]
+    files = {"value": [str(path) for path in paths], "visible": True}
+    return {"files": files, "status": markup.status(lines)}
+
+
+def gallery(tiles: list, chosen: int | None = None) -> dict:
+    return {"value": tiles, "selected_index": chosen}
+
+
+def title(session, number: int) -> str:
+    """A candidate's number, and how many colours came as asked."""
+    from lcad.inference.adherence import instance_report
+
+    candidate = session.candidates[number]
+    if candidate.found is None:
+        return f"{number + 1}"
+    judged = [row["adherent"] for row in instance_report(session.thumbnail(number), candidate.found.instances)]
+    judged = [verdict for verdict in judged if verdict is not None]
+    return f"{number + 1}: {sum(judged)}/{len(judged)} as asked" if judged else f"{number + 1}"
+
+
+def hex_of(color: str | None) -> str:
+    """What a colour picker gives, "rgba(139, 26, 26, 1)", as "#8b1a1a"; other text as it is."""
+    text = (color or "").strip()
+    if not text.lower().startswith("rgb"):
+        return text
+    try:
+        parts = [float(part) for part in text[text.index("(") + 1 : text.index(")")].split(",")[:3]]
+    except ValueError as error:
+        raise ValueError(f"unknown colour {text!r}; give #rrggbb or a name") from error
+    return "#" + "".join(f"{min(255, max(0, round(part))):02x}" for part in parts)
+
+
+def _regions(session) -> Values:
+    """The photo with its regions, and the chips that go with them."""
+    masks = session.masks
+    colors = [_asked(session, number) for number in range(len(masks.phrases))]
+    marked = [masks.has_region(number) for number in range(len(masks.phrases))]
+    return {"photo": session.overlay(), "chips": markup.chips(colors, marked), "regions": True}
+
+
+def _asked(session, number: int) -> str | None:
+    """The colour of a phrase as #rrggbb: the exact one, or what its words say."""
+    from lcad.recoloring.exact_colors import parse_color, to_hex
+
+    if number in session.look.colors:
+        return to_hex(session.look.colors[number])
+    for words in session.masks.phrases[number].colors:
+        try:
+            return to_hex(parse_color(words))
+        except ValueError:
+            continue
+    return None
+
+
+def _with_hex(rows: list[dict]) -> list[dict]:
+    import torch
+
+    from lcad.color import lab_to_rgb
+    from lcad.recoloring.exact_colors import to_hex
+
+    def shown(lab: list[float]) -> str:
+        return to_hex(lab_to_rgb(torch.tensor(lab)[:, None, None])[:, 0, 0].tolist())
+
+    return [row | {"obtained_hex": shown(row["obtained"])} for row in rows]

@@ -1,0 +1,340 @@
+"""One visitor's photo: from the file to the download, all that the page does and nothing of how it looks.
+
+What decides a result is the library's: candidate k of seed s is what scripts/sample.py makes with --seed s+k.
+
+Shapes: H x W the photo's size, h x w that of its small copy, `SIDE` on the long side.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lcad.color import luminance_to_rgb
+from lcad.inference.adherence import instance_report
+from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, write
+from lcad.inference.output import OutputFolder
+from lcad.inference.plan import Job, Settings, result_names
+from lcad.io.images import to_image
+from lcad.io.photos import FORMATS, Photo, notes_on_writing
+from lcad.masks.from_text import FoundMasks
+from lcad.masks.types import shrink
+from lcad.recoloring.dyeing import Dyes
+from lcad.recoloring.exact_colors import color_rows, find_dyes, parse_color, to_hex
+from lcad.recoloring.looks import apply_look, check_look
+from lcad.text.captions import plain_line
+from lcad.text.phrases import find_phrases
+from lcad.text.reading import not_understood
+from lcad.upsampling import recolor, recolored_strips, resize
+from lcad.web.candidates import Candidate, Look
+from lcad.web.phrase_masks import PhraseMasks
+from lcad.web.progress import Step, picture_of, streamed, watched_steps
+from lcad.web.studio import SIDE, Studio
+
+PICTURE_SECONDS = 2.0  # between two pictures of a run on its way
+PICTURE_SIDE = 320  # pixels, of those
+LONGEST_CAPTION = 2000  # characters; CLIP reads about 300
+OWN = "own"  # a format: that of the photo's file where it is one that is written, else PNG
+
+
+class PhotoSession:
+    """A photo, its caption with the regions of its phrases, candidates, and the one that is kept.
+
+    Methods raise ValueError (ImageError for files) with one line for whatever a visitor can cause.
+
+    Attributes:
+        masks: the caption's phrases and their regions.
+        look: may be changed at any time by `set_look` and `set_color`.
+        notes: on what `write` could not keep.
+    """
+
+    def __init__(self, studio: Studio):
+        self.studio, self.folder, self.cancel = studio, studio.new_folder(), threading.Event()
+        self._reading = threading.Lock()
+        self.photo: Photo | None = None
+        self.name, self.notes, self._shown = "", [], 0
+        self._forget("")
+
+    def open(self, path: Path, name: str | None = None) -> list[str]:
+        """Take a photo in place of the one before -> notes on how its file was understood.
+
+        Args:
+            name: of the file on the visitor's side.
+
+        Raises:
+            ImageError: see `Studio.read_photo`; the photo before stays.
+        """
+        name = plain_line(Path(name or path).name)
+        photo, sha256 = self.studio.read_photo(path, name)
+        self.photo, self.name, self._sha256 = photo, name, sha256
+        self.luminance = photo.luminance()  # (1, H, W)
+        self.small = shrink(photo.preview(), SIDE)
+        self._small_luminance = _fitted(self.luminance, SIDE)
+        self._forget("")
+        self.look = Look()
+        return photo.notes
+
+    def read_caption(self, caption: str) -> list[str]:
+        """Find the caption's phrases and their regions -> notes; what was clicked and painted before is lost.
+
+        Raises:
+            ValueError: no photo yet, or a caption that is too long.
+        """
+        self._need_photo()
+        caption = plain_line(caption or "").strip()
+        if len(caption) > LONGEST_CAPTION:
+            raise ValueError(f"the caption has {len(caption):,} characters; at most {LONGEST_CAPTION:,} are read")
+        with self._reading:  # a second call with the same caption waits for what the first finds
+            return [] if caption == self.caption else self._read(caption)
+
+    def _read(self, caption: str) -> list[str]:
+        phrases, found = [], None
+        if caption:
+            phrases = find_phrases(caption, self.studio.pipeline.tokenizer)
+            with self.studio.turn:
+                found = self.studio.find_masks(Path(self.name), self.small, caption)
+        self._forget(caption)
+        self.look.colors = {}
+        self.masks = PhraseMasks(phrases, found, lambda: self.studio.provider(self.small, [p.object for p in phrases]))
+        return not_understood(caption) if found is None else found.notes
+
+    def set_color(self, number: int | None, color: str | None) -> None:
+        """Ask for an exact colour of a phrase's region, "#8b1a1a" or "pale blue"; None: any that its words allow.
+
+        Raises:
+            ValueError: no such phrase, one without a region, or an unknown colour.
+        """
+        number, value = self.masks.check(number), parse_color(color) if color else None
+        if value is None:
+            self.look.colors.pop(number, None)
+        elif self.masks.has_region(number):
+            self.look.colors[number] = value
+        else:
+            raise ValueError(f"{self.masks.phrases[number].text!r} has no region to colour; click or paint one first")
+        self._full = None
+
+    def set_look(self, saturation: float, warmth: float) -> None:
+        """Raises ValueError, see `lcad.recoloring.looks.check_look`."""
+        check_look(saturation, warmth)
+        self.look.saturation, self.look.warmth, self._full = saturation, warmth, None
+
+    def overlay(self) -> Image.Image:
+        """The grey photo with the outlines of the phrases' regions, `SIDE` on its long side."""
+        size = self.overlay_size
+        return self.masks.drawn_on(self.small.convert("L").resize(size, Image.Resampling.BICUBIC))
+
+    @property
+    def overlay_size(self) -> tuple[int, int]:
+        """(width, height) of `overlay`."""
+        self._need_photo()
+        return tuple(max(1, round(side * SIDE / max(self.small.size))) for side in self.small.size)
+
+    def colorize(
+        self, number: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
+    ) -> Iterator[Step | Candidate]:
+        """Make candidates one after another -> steps on the way, and each candidate when it is done.
+
+        Raises:
+            ValueError: no photo, values that are not allowed, or a result that is not finite. Cancelled: see `stop`.
+        """
+        self._need_photo()
+        checked = self.studio.settings(steps, guidance, seed=int(seed), samples=int(number))
+        every = [replace(checked, seed=checked.seed + k, samples=1) for k in range(checked.samples)]
+        made_from = self.caption, self.masks.found()
+        self.cancel.clear()
+        self.candidates, self.chosen, self._full = [], 0, None
+
+        def work(give: Callable[[object], None]) -> None:
+            for settings in every:
+                with self.studio.turn:
+                    decoded = self._sample(settings, *made_from, len(every), give)
+                self.candidates.append(Candidate(decoded, settings, *made_from))
+                give(self.candidates[-1])
+
+        yield from streamed(work, self.cancel)
+
+    def stop(self) -> None:
+        """End a run at its next step; candidates that are done stay."""
+        self.cancel.set()
+
+    def keep(self, number: int) -> None:
+        """Choose the candidate that is shown and written."""
+        if not 0 <= number < len(self.candidates):
+            raise ValueError("there is no such candidate; colorize first")
+        self.chosen, self._full = number, None
+
+    def thumbnail(self, number: int, side: int = SHOWN_SIDE) -> Image.Image:
+        """A candidate as it would be written, `side` at most."""
+        candidate = self.candidates[number]
+        rgb = recolor(_fitted(self._small_luminance, side)[None], candidate.decoded[None])[0]
+        dyes = self._dyes(candidate)
+        rgb = apply_look(rgb if dyes is None else dyes.apply(rgb), self.look.saturation, self.look.warmth)
+        return to_image(rgb)
+
+    def before(self) -> Image.Image:
+        """The photo's luminance at full size."""
+        self._need_photo()
+        return to_image(luminance_to_rgb(self.luminance))
+
+    def values(self) -> np.ndarray:
+        """The kept candidate (H, W, 3) at full size, in the photo's depth and profile."""
+        candidate = self._kept()
+        if self._full is None:
+            size = tuple(self.luminance.shape[-2:])
+            full = np.empty((*size, 3), np.uint16 if self.photo.depth == 16 else np.uint8)
+            dyes = self._dyes(candidate)
+            for rows, rgb in recolored_strips(self.luminance[None], candidate.decoded[None]):
+                part = rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)
+                full[rows] = self.photo.encoded(apply_look(part, self.look.saturation, self.look.warmth))
+            self._full = full
+        return self._full
+
+    def after(self) -> Image.Image:
+        """The kept candidate at full size, as a viewer shows it."""
+        return self.photo.shown(self.values())
+
+    def pictures(self, most: int) -> tuple[Path, Path]:
+        """Files of the grey photo and of the kept candidate to look at, at full size or with `most` pixels at most."""
+        self._shown += 1
+        place = self.folder / "shown"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        paths = place / f"before_{self._shown}.jpg", place / f"after_{self._shown}.jpg"
+        for picture, path in zip((self.before(), self.after()), paths, strict=True):
+            scale = (most / (picture.width * picture.height)) ** 0.5
+            if scale < 1:
+                picture = picture.resize([max(1, int(side * scale)) for side in picture.size])
+            picture.save(path, quality=92, subsampling=0)
+        return paths
+
+    def report(self) -> list[dict]:
+        """For each phrase with a region what was asked and what was obtained, see `instance_report`; where an exact
+        colour was asked also `color`, `delta_e` and `limited_by_luminance`, see `color_rows`."""
+        candidate = self._kept()
+        found = candidate.found or self.masks.found()
+        if found is None:
+            return []
+        picture = self.thumbnail(self.chosen)
+        rows, numbers = instance_report(picture, found.instances), sorted(self.look.colors)
+        if numbers:
+            rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
+            dyes, colors = self._dyes(candidate), [self.look.colors[k] for k in numbers]
+            exact = dict(zip(numbers, color_rows(dyes.apply(rgb), dyes.edges, colors), strict=True))
+            for row, phrase in zip(rows, found.instances.phrases, strict=True):
+                own = exact.get(self.masks.phrases.index(phrase)) if phrase in self.masks.phrases else None
+                if own is not None:
+                    row |= {"color": own["asked"], "delta_e": own["delta_e"]}
+                    row["limited_by_luminance"] = own["limited_by_luminance"]
+        return rows
+
+    def write(self, suffix: str = OWN) -> list[Path]:
+        """The kept candidate as a file and its record, in the session's folder, and in the studio's `keep` if asked.
+
+        Args:
+            suffix: a row of `lcad.io.photos.FORMATS`, or `OWN`.
+
+        Raises:
+            ValueError: nothing to write, or an unknown format. OSError: the disk, or more pixels than the format holds.
+        """
+        candidate, photo = self._kept(), Path(self.name)
+        if suffix == OWN:
+            suffix = photo.suffix.lower() if photo.suffix.lower() in FORMATS else ".png"
+        if suffix not in FORMATS:
+            raise ValueError(f"unknown format {suffix!r}; allowed: {OWN}, {', '.join(FORMATS)}")
+        shutil.rmtree(self.folder / "result", ignore_errors=True)
+        job = Job(photo, candidate.caption, f"{result_names([photo])[photo]}_colorized")
+        output = OutputFolder(self.folder / "result", suffix, overwrite=True)
+        paths = output.results(job)
+        record = self._record(job, candidate, paths)
+        write(Result(Loaded(job, self.photo, self.small, candidate.found, record), [self.values()], [], record), output)
+        self.notes = notes_on_writing(self.photo, suffix)
+        if suffix in (".jpg", ".jpeg"):
+            self.notes.append("a JPEG alters the luminance a little; PNG and TIFF keep it exactly")
+        paths.append(output.record(job))
+        if self.studio.keep is not None:
+            place = self.studio.keep / f"{time.strftime('%Y%m%d_%H%M%S')}_{self.folder.name}"
+            shutil.copytree(self.folder / "result", place, dirs_exist_ok=True)
+        return paths
+
+    def close(self) -> None:
+        """Stop what the session is doing, and remove its files."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sample(self, settings: Settings, caption: str, found: FoundMasks | None, many: int, give: Callable) -> Tensor:
+        pipeline, shown, k = self.studio.pipeline, time.monotonic(), len(self.candidates)
+        small = _fitted(self._small_luminance, PICTURE_SIDE)
+
+        def tell(step: int, latents: Tensor | None = None) -> None:
+            nonlocal shown
+            picture = None
+            if latents is not None and time.monotonic() - shown > PICTURE_SECONDS:
+                picture, shown = picture_of(pipeline, latents, small), time.monotonic()
+            text = f"Candidate {k + 1} of {many}, step {step} of {settings.steps}"
+            give(Step(k * settings.steps + step, many * settings.steps, text, picture))
+
+        tell(0)
+        with watched_steps(pipeline, tell) as watched:
+            (decoded,) = pipeline(
+                [self.luminance],
+                [caption],
+                [None if found is None else found.instances],
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                generator=[torch.Generator().manual_seed(settings.seed)],
+                refinement=settings.refinement,
+                output_type="decoded",
+                **watched,
+            ).images
+        return decoded
+
+    def _dyes(self, candidate: Candidate) -> Dyes | None:
+        """What gives the objects their exact colours; None: none is asked for."""
+        numbers = [k for k in sorted(self.look.colors) if self.masks.has_region(k)]
+        if not numbers:
+            return None
+        rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
+        return find_dyes(rgb, self.masks.stacked(numbers), [self.look.colors[k] for k in numbers])
+
+    def _record(self, job: Job, candidate: Candidate, paths: list[Path]) -> dict:
+        """As the command line's, with what was changed afterwards; names of files here are without their folders."""
+        record = self.studio.recorder.record(job, candidate.found, self._sha256, paths)
+        look = {"saturation": self.look.saturation, "warmth": self.look.warmth}
+        colors = [f"{self.masks.phrases[k].text}={to_hex(color)}" for k, color in sorted(self.look.colors.items())]
+        return record | {
+            "settings": asdict(candidate.settings) | look,
+            "colors": colors or None,
+            "model": Path(record["model"]).name,
+            "size": [self.luminance.shape[-1], self.luminance.shape[-2]],
+            "instances": [self.report()],
+        }
+
+    def _forget(self, caption: str) -> None:
+        """What belonged to another photo or caption."""
+        self.caption, self.candidates, self.chosen = caption, [], 0
+        self.masks = PhraseMasks([], None, lambda: self.studio.provider(self.small, []))
+        self.look, self._full = getattr(self, "look", Look()), None
+
+    def _need_photo(self) -> None:
+        if self.photo is None:
+            raise ValueError("there is no photo yet; drop one first")
+
+    def _kept(self) -> Candidate:
+        self._need_photo()
+        if not self.candidates:
+            raise ValueError("nothing is colorized yet")
+        return self.candidates[self.chosen]
+
+
+def _fitted(luminance: Tensor, side: int) -> Tensor:
+    """L (1, H, W) with `side` pixels at most on its long side."""
+    scale = min(1, side / max(luminance.shape[-2:]))
+    size = tuple(max(1, round(length * scale)) for length in luminance.shape[-2:])
+    return resize(luminance[None], size)[0].clamp(0, 100)

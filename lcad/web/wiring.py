@@ -1,0 +1,158 @@
+"""Between Gradio's events and `handlers`: whose session it is, which component a name means, and errors in one line."""
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+
+from lcad.web import handlers, markup
+from lcad.web.progress import Step
+from lcad.web.visitors import Visitors
+
+USER_ERRORS = (OSError, ValueError)
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # events that sample wait for each other
+CHANGED = ("photo", "chips", "phrases", "caption", "gallery", "divider", "report", "files", "saturation", "warmth")
+CHANGED += ("status", "progress", "canvas", "regions", "made", "finished")
+log = logging.getLogger(__name__)
+
+
+def one_line(error: Exception) -> str:
+    """What is shown of an error: a visitor's mistake in its own words; a defect by its name, the rest is logged."""
+    if isinstance(error, USER_ERRORS):
+        return " ".join(str(error).split()) or type(error).__name__
+    log.error("a defect, please report it", exc_info=error)
+    return f"something went wrong here ({type(error).__name__}); the server's log has the rest"
+
+
+def wire_photo(ui: SimpleNamespace, visitors: Visitors, examples: list[tuple[Path, str]]) -> None:
+    """The events of the tab for one photo."""
+    outputs = [getattr(ui, name) for name in CHANGED]
+
+    def wire(trigger: Callable, function: Callable, *names: str, selects: bool = False, **options) -> None:
+        inputs = [getattr(ui, name) for name in names]
+        made = _selecting(ui, visitors, function) if selects else _plain(ui, visitors, function)
+        options = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"} | options
+        trigger(made, inputs, outputs, **options)
+
+    def example(session, number: int) -> dict:
+        path, caption = examples[number]
+        return {"caption": caption} | handlers.open_photo(session, str(path), caption)
+
+    wire(ui.file.upload, handlers.open_photo, "file", "caption")
+    if examples:
+        wire(ui.examples.select, example, selects=True)
+    wire(ui.caption.submit, handlers.read_caption, "caption")
+    wire(ui.caption.blur, handlers.read_caption, "caption")
+    wire(ui.photo.select, handlers.click, "phrases", selects=True)
+    wire(ui.next.click, lambda session, number: handlers.step_region(session, number, 1), "phrases")
+    wire(ui.previous.click, lambda session, number: handlers.step_region(session, number, -1), "phrases")
+    wire(ui.clear.click, handlers.clear_region, "phrases")
+    wire(ui.set_color.click, handlers.set_color, "phrases", "color")
+    wire(ui.color.submit, handlers.set_color, "phrases", "color")
+    wire(ui.any_color.click, _any_color, "phrases")
+    ui.picker.input(handlers.hex_of, ui.picker, ui.color, queue=False, api_visibility="private")
+    wire(ui.painting.expand, handlers.canvas)
+    wire(ui.add.click, lambda session, *given: handlers.paint(session, *given, False), "phrases", "canvas")
+    wire(ui.erase.click, lambda session, *given: handlers.paint(session, *given, True), "phrases", "canvas")
+    wire(ui.colorize.click, handlers.colorize, "caption", "number", "seed", "steps", "guidance", **MODEL)
+    wire(ui.stop.click, handlers.stop, queue=False)
+    wire(ui.gallery.select, handlers.keep, selects=True)
+    for slider in (ui.saturation, ui.warmth):
+        wire(slider.change, handlers.change_look, "saturation", "warmth", trigger_mode="multiple")
+    wire(ui.write.click, handlers.write, "format")
+
+
+def wire_many(many: SimpleNamespace, visitors: Visitors) -> None:
+    """The events of the tab for many photos."""
+    cancels: dict[str, threading.Event] = {}  # of those who wait for a batch
+
+    def colorize(request: gr.Request, files: list[str] | None, caption: str, seed: float) -> Iterator[dict]:
+        from lcad.web.batch import colorize_all
+
+        session = visitors.session(request.session_hash)
+        cancel = cancels[request.session_hash] = threading.Event()
+        yield {many.status: "", many.archive: None, many.sheet: None}
+        try:
+            given, place = [Path(file) for file in files or []], session.folder / "batch"
+            for item in colorize_all(visitors.studio, given, place, caption, int(seed or 0), cancel):
+                if isinstance(item, Step):
+                    yield {many.progress: markup.progress(item)}
+                    continue
+                lines = markup.status([item.text, *item.problems[:50]], problem=bool(item.problems))
+                yield {many.status: lines, many.archive: _text(item.archive), many.sheet: _text(item.sheet)}
+        except Exception as error:
+            yield {many.status: markup.status([one_line(error)], problem=True)}
+        finally:
+            cancels.pop(request.session_hash, None)
+        yield {many.progress: ""}
+
+    def stop(request: gr.Request) -> None:
+        if request.session_hash in cancels:
+            cancels[request.session_hash].set()
+
+    outputs = [many.progress, many.status, many.archive, many.sheet]
+    options = {"api_visibility": "private", "show_progress": "hidden"}
+    many.colorize.click(colorize, [many.files, many.caption, many.seed], outputs, **options, **MODEL)
+    many.stop.click(stop, queue=False, **options)
+
+
+def leaving(visitors: Visitors) -> Callable:
+    """What is done when a page is left."""
+
+    def leave(request: gr.Request) -> None:
+        visitors.leave(request.session_hash)
+
+    return leave
+
+
+def _plain(ui: SimpleNamespace, visitors: Visitors, function: Callable) -> Callable:
+    if not inspect.isgeneratorfunction(function):
+
+        def once(request: gr.Request, *given) -> dict:
+            return next(_values(ui, visitors, request, function, given))
+
+        return once
+
+    def many(request: gr.Request, *given) -> Iterator[dict]:
+        yield from _values(ui, visitors, request, function, given)
+
+    return many
+
+
+def _selecting(ui: SimpleNamespace, visitors: Visitors, function: Callable) -> Callable:
+    """A handler whose last value is what was selected: a number, or a pixel (x, y)."""
+
+    def select(request: gr.Request, event: gr.SelectData, *given) -> Iterator[dict]:
+        yield from _values(ui, visitors, request, function, (*given, event.index))
+
+    return select
+
+
+def _values(
+    ui: SimpleNamespace, visitors: Visitors, request: gr.Request, function: Callable, given: tuple
+) -> Iterator[dict]:
+    """What a handler gives, by components; an error is one line in the status."""
+    try:
+        made = function(visitors.session(request.session_hash), *given)
+        for values in made if isinstance(made, Iterator) else [made]:
+            yield {getattr(ui, name): _update(name, value) for name, value in values.items()} or {ui.status: gr.skip()}
+    except Exception as error:
+        yield {ui.status: markup.status([one_line(error)], problem=True), ui.progress: ""}
+
+
+def _update(name: str, value: object) -> object:
+    if name in ("regions", "made", "finished"):
+        return gr.update(visible=value)
+    return gr.update(**value) if name in ("phrases", "gallery", "files") and isinstance(value, dict) else value
+
+
+def _any_color(session, number: int | None) -> Iterator[dict]:
+    yield from handlers.set_color(session, number, "")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
