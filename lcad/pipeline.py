@@ -140,8 +140,8 @@ class LCADPipeline(DiffusionPipeline):
             folder = download(str(source), **hub_options)
         index = read_index(folder, cls.__name__, SETTINGS[:2])
         parts = load_parts(folder, torch_dtype, variant)
-        parts["localizer"] = read_localizer(folder, parts)
-        pipeline = cls(**parts, **{name: index[name] for name in SETTINGS if name in index})
+        settings = {name: index[name] for name in SETTINGS if name in index}
+        pipeline = cls(**parts, **settings, localizer=read_localizer(folder, parts))
         pipeline.source = folder
         return pipeline if device_map is None else pipeline.to(device_map)
 
@@ -301,9 +301,8 @@ class LCADPipeline(DiffusionPipeline):
             done += steps
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
-        results, rows = z, None
-        if output_type != "latent":
-            results = list(decode_pictures(self.vae, z, features if luminance_guidance else None))
+        rows, guides = None, features if luminance_guidance else None
+        results = z if output_type == "latent" else list(decode_pictures(self.vae, z, guides))
         if output_type not in ("latent", "decoded"):
             own = [luminance for luminance in luminances for _ in range(copies)]
             results = finish_photos(results, own, output_luminance)

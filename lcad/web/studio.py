@@ -111,7 +111,7 @@ class Studio:
     def find_masks(self) -> "MaskFinder":
         from lcad.masks.from_text import finder_of_regions
 
-        return finder_of_regions(self.pipeline.grounded(), self.provider)
+        return finder_of_regions(self.pipeline.with_localizer(), self.provider)
 
     @cached_property
     def recorder(self) -> "Recorder":
