@@ -4,13 +4,11 @@ Shapes: B photos, H x W a photo's own size, h x w the size the model works at.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
@@ -46,19 +44,6 @@ SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")
 
 Photo = Image.Image | Tensor
 Masks = Tensor | np.ndarray | InstanceMasks | None
-
-
-@dataclass
-class LCADPipelineOutput(BaseOutput):
-    """What came of the photos.
-
-    Attributes:
-        images: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`.
-        colors: for each result the rows of `lcad.recoloring.exact_colors.color_rows`; None: none were asked for.
-    """
-
-    images: list | np.ndarray
-    colors: list[list[dict]] | None = None
 
 
 class LCADPipeline(DiffusionPipeline):

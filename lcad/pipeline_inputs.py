@@ -1,10 +1,12 @@
 """What a call of `LCADPipeline` is given, checked, and the form its results have."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -18,6 +20,19 @@ OUTPUT_LUMINANCE = ("input", "decoded")
 OUTPUT_TYPES = ("pil", "pt", "np", "decoded", "latent")
 CALLBACK_TENSORS = ("latents", "denoised")
 SHAPE_TOLERANCE = 8  # pixels of a photo's long side that masks of its shape may be off
+
+
+@dataclass
+class LCADPipelineOutput(BaseOutput):
+    """What came of the photos.
+
+    Attributes:
+        images: PIL images of the photos' own sizes, or arrays or tensors in [0, 1]; see `output_type`.
+        colors: for each result the rows of `lcad.recoloring.exact_colors.color_rows`; None: none were asked for.
+    """
+
+    images: list | np.ndarray
+    colors: list[list[dict]] | None = None
 
 
 def one_each(caption: str | list[str] | None, photos: int) -> list[str]:

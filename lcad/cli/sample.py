@@ -202,6 +202,7 @@ def show_plan(runner: "FolderRun", jobs: list["Job"], processes: int) -> int:
     """Say what would be done with each photo, and in about what time."""
     from collections import Counter
 
+    from lcad.inference.estimate import seconds_per_photo
     from lcad.inference.summary import one_line
 
     counts: Counter[str] = Counter()
@@ -212,7 +213,12 @@ def show_plan(runner: "FolderRun", jobs: list["Job"], processes: int) -> int:
         print(f"{state:>10}  " + one_line(f"{job.photo}  {job.caption or '(automatic)'}"))
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     if first is not None:
-        minutes = counts["new"] * runner.seconds_per_photo(first) / 60 / processes
+        minutes = (
+            counts["new"]
+            * seconds_per_photo(runner.pipeline, runner.settings, first.photo, first.caption)
+            / 60
+            / processes
+        )
         print(f"about {minutes:.1f} min without masks, by two short runs over " + one_line(first.photo.name))
     return 0
 

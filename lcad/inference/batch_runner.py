@@ -130,24 +130,6 @@ class FolderRun:
                 state = "done" if record is not None and same_result(old, record, decisive) else "in the way"
             yield job, state
 
-    def seconds_per_photo(self, job: Job) -> float:
-        """An estimate from two short runs over one photo, at a batch size of 1."""
-        seconds = []
-        for steps in (1, 3):
-            started = time.perf_counter()
-            self.pipeline(
-                read_image(job.photo),
-                job.caption,
-                None,
-                steps,
-                self.settings.guidance,
-                long_side=self.settings.model_size,
-                tiled_side=self.settings.tiled_size,
-            )
-            seconds.append(time.perf_counter() - started)
-        step = max(0.0, (seconds[1] - seconds[0]) / 2)
-        return (seconds[1] + step * (self.settings.steps - 3)) * self.settings.samples
-
     @property
     def model_sha256(self) -> str:
         """Of the model's configs and weights."""
