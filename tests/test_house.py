@@ -16,8 +16,8 @@ BODY_LINES = 60
 LOOSE_FILES = 12
 PARAMETERS = 7
 MANY_PARAMETERS = {"ExtendedUNet", "LCADPipeline", "PhotoDataset", "ResidentPhotos"}
-"""Classes whose constructors take more; this list only shrinks. The first two have diffusers' signatures: a saved config
-names each setting of a UNet, and each part of a pipeline."""
+"""Classes whose constructors take more; this list only shrinks. The first two have diffusers' signatures: a saved
+config names each setting of a UNet, and each part of a pipeline."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
