@@ -39,7 +39,7 @@ class Refinement:
     start: float = 0.0
     end: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.normalization not in NORMALIZATIONS:
             raise ValueError(f"unknown normalization {self.normalization!r}; allowed: {', '.join(NORMALIZATIONS)}")
         if self.mode not in MODES:
@@ -117,7 +117,9 @@ class LogitTargets:
         resize: str = "nearest",
     ):
         self.heads = heads
-        self._resized = lambda size: _resize_targets(photos, size, tokens, resize)
+        self._resized: Callable[[tuple[int, int]], tuple[Tensor, Tensor]] = lambda size: _resize_targets(
+            photos, size, tokens, resize
+        )
         self._sizes = layer_sizes(latent_size)
         self._targets: dict[int, tuple[Tensor, Tensor]] = {}
 

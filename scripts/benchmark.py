@@ -7,15 +7,17 @@
 
 All steps of one comparison are run in turn, --repeats times, and the medians are compared: run it on an
 otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at batch 1; of finding
-masks to a guided step.
+masks to a guided step. The training step takes the extra [train]; without it the rest is timed.
 """
 
 import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -24,7 +26,7 @@ from PIL import Image
 from skimage.data import astronaut
 from tqdm import tqdm
 
-from lcad.cli.common import reporting
+from lcad.cli.common import missing_extra, reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
 from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.io.images import to_image
@@ -32,7 +34,6 @@ from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import comma_phrases
-from lcad.training.latent_stage import LatentStage
 from lcad.training.start import build_pipeline
 from ldm.autoencoder import latent_stride
 from ldm.devices import choose_device
@@ -117,6 +118,8 @@ def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     The bare UNet trains what stage 2 trains and its first convolution, so that both backward passes go
     through the whole depth; `unet_all_trained` trains everything.
     """
+    from lcad.training.latent_stage import LatentStage  # takes Lightning: all else is timed without it
+
     stage = LatentStage(pipeline, LatentConfig(), TrainerConfig())
     unet, device = pipeline.unet, pipeline.device
     side = pipeline.config.image_size // latent_stride(pipeline.vae)
@@ -163,16 +166,28 @@ def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
 
 def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, float]]:
     """Rows of (name, seconds, ratio to its yardstick)."""
-    yardsticks = {
-        "training_step": seconds["unet_forward_backward"],
-        "unet_all_trained": seconds["unet_forward_backward"],
-    }
-    yardsticks |= {"unet_forward_backward": seconds["unet_forward_backward"], "photo": steps * seconds["unet_batch_2"]}
-    yardsticks["finding_masks"] = seconds["guided_step"]
+    training = ("training_step", "unet_all_trained", "unet_forward_backward")
+    yardsticks = {name: seconds["unet_forward_backward"] for name in training if name in seconds}
+    yardsticks |= {"photo": steps * seconds["unet_batch_2"], "finding_masks": seconds["guided_step"]}
     return [(name, value, value / yardsticks.get(name, seconds["unet_batch_2"])) for name, value in seconds.items()]
 
 
+def lacking_for_training() -> str | None:
+    """What to install before a training step can be timed; None: it is there."""
+    try:
+        import_module("lcad.training.latent_stage")
+    except ModuleNotFoundError as error:
+        cure = missing_extra(error)
+        if cure is None:
+            raise
+        return cure
+    return None
+
+
 def run(args: argparse.Namespace) -> int:
+    lacking = lacking_for_training()
+    if lacking is not None:
+        print(f"the training step is left out: {lacking}", file=sys.stderr)
     pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
     pipeline = pipeline.to(choose_device(args.device))
     pipeline.vae.requires_grad_(False)
@@ -180,7 +195,8 @@ def run(args: argparse.Namespace) -> int:
     if args.photo_steps:
         seconds |= time_photo(pipeline, args.photo_steps)
     seconds |= time_masks(pipeline, args.repeats)
-    seconds |= time_training(pipeline, args.repeats)
+    if lacking is None:
+        seconds |= time_training(pipeline, args.repeats)
     rows = report(seconds, args.photo_steps)
     print(
         f"{args.model or 'full size, random weights'}, {args.device}, "

@@ -1,9 +1,13 @@
 """Colour names: familiar sRGB colours, and every example is called by its own word."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import lcad.text
 from lcad.color import rgb_to_lab
 from lcad.text.color_names import COLOR_WORDS, example_color, name_color, name_colors
 
@@ -41,3 +45,12 @@ def test_examples_are_named_by_their_word_at_every_luminance(word, luminance):
     rng = np.random.default_rng(0)
     lab = np.array([(luminance, *example_color(word, rng)) for _ in range(200)])
     assert set(name_colors(lab).tolist()) == {word}
+
+
+def test_the_values_of_names_are_those_of_css_and_of_the_survey():
+    """CSS Color Module Level 4 over the XKCD survey, as matplotlib has them: none may drift from there."""
+    colors = pytest.importorskip("matplotlib.colors")
+    survey = {name.removeprefix("xkcd:"): value for name, value in colors.XKCD_COLORS.items()}
+    expected = {name: value.lower() for name, value in (survey | colors.CSS4_COLORS).items()}
+    written = json.loads((Path(lcad.text.__file__).parent / "color_values.json").read_text(encoding="utf-8"))["colors"]
+    assert written == expected

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lcad.inference.run_records import RecordedRun, RunRecord
     from lcad.inference.summary import Summary
     from lcad.pipeline import LCADPipeline
+    from lcad.recoloring.exact_colors import ColorTarget
 
 __all__ = ["EXAMPLES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
@@ -47,9 +48,11 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
         below = folder.relative_to(args.input) if args.recursive else Path()
         listed, place = read_colors(folder, args.captions)
         colors = {name: parse_targets(texts, place, everywhere) for name, texts in listed.items()}
-        jobs += list_jobs(
-            photos, captions, args.levels, below, lambda photo, own=colors: own.get(photo.name, everywhere)
-        )
+
+        def colors_of(photo: Path, own: dict[str, tuple["ColorTarget", ...]] = colors) -> tuple["ColorTarget", ...]:
+            return own.get(photo.name, everywhere)
+
+        jobs += list_jobs(photos, captions, args.levels, below, colors_of)
     if len(absent) > ABSENT_LINES:
         absent[ABSENT_LINES:] = [f"captions name {len(absent) - ABSENT_LINES} more photos that are not there"]
     not_read = [f"{path}: {reason}" for path, reason in inventory.not_read.items()]

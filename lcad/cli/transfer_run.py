@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from lcad.io.contact_sheet import Row
 from lcad.io.images import read_image, write_bytes, write_image
 from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
 from lcad.masks.types import shrink
-from lcad.pipeline import LCADPipeline
+from lcad.pipeline import LCADPipeline, LCADPipelineOutput
 from lcad.recoloring.transfer import Transfer, transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
 from lcad.text.captions import SCARCE_CAPTION
@@ -48,7 +49,7 @@ class Filler:
             generator=[torch.Generator().manual_seed(self.seed)],
             output_type="decoded",
         )
-        return made.images[0]
+        return cast(LCADPipelineOutput, made).images[0]
 
 
 @dataclass

@@ -120,8 +120,8 @@ def _write_images(photos: PhotoDataset, prepare: Callable[[Tensor], dict[str, Te
 
 
 def _write_text(photos: PhotoDataset, encode: Callable[[list[str]], Tensor], folder: Path) -> None:
-    captions = {"", SCARCE_CAPTION}.union(*(photos.captions.get(photo, ()) for photo in photos.photos))
-    captions = sorted(captions | {mirror_words(caption) for caption in captions} if photos.flip else captions)
+    drawn = {"", SCARCE_CAPTION}.union(*(photos.captions.get(photo, ()) for photo in photos.photos))
+    captions = sorted(drawn | {mirror_words(caption) for caption in drawn} if photos.flip else drawn)
     text = None
     for start in tqdm(range(0, len(captions), BATCH), "caching text", unit="batch", mininterval=5):
         rows = encode(captions[start : start + BATCH])

@@ -78,7 +78,7 @@ def label_phrases(rgb: np.ndarray, labels: np.ndarray, classes: dict[int, list[s
         labels: class ids, of the photo's size; ids that are not in `classes` are passed over.
     """
     lab = _lab(rgb)
-    phrases = []
+    phrases: list[list[str]] = []
     ids, counts = np.unique(labels, return_counts=True)
     for label, count in sorted(zip(ids.tolist(), counts.tolist(), strict=True), key=lambda pair: -pair[1]):
         if label in classes and count >= LABEL_SHARE * labels.size and len(phrases) < MAX_LABELS:

@@ -1,5 +1,8 @@
 """The data module of both stages: the same batches again after a resume, on any number of devices."""
 
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, cast
+
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -21,10 +24,11 @@ class ResumableSampler(DistributedSampler):
         super().__init__(dataset, replicas, rank, shuffle=True, seed=seed)
         self.resumed = (0, 0)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         epoch, start = self.resumed
         indices = list(super().__iter__())[start if self.epoch == epoch else 0 :]
-        return iter(self.epoch * len(self.dataset) + index for index in indices)
+        count = _length(self.dataset)
+        return iter(self.epoch * count + index for index in indices)
 
 
 class PhotoModule(pl.LightningDataModule):
@@ -36,11 +40,11 @@ class PhotoModule(pl.LightningDataModule):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.resumed = {"epoch": 0, "batches_done": 0}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Iterable[dict]:
         sampler = ResumableSampler(self.train, self.trainer.world_size, self.trainer.global_rank, self.seed)
         sampler.resumed = (self.resumed["epoch"], self.resumed["batches_done"] * self.batch_size)
         sampler.set_epoch(self.resumed["epoch"])  # Lightning does so only after workers have begun to fetch
-        return self._loader(self.train, sampler=sampler, drop_last=len(self.train) >= self.batch_size)
+        return self._loader(self.train, sampler=sampler, drop_last=_length(self.train) >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.validation, shuffle=False)
@@ -50,7 +54,7 @@ class PhotoModule(pl.LightningDataModule):
         instances = take_instances(batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx) | {"instances": instances}
 
-    def _loader(self, dataset: Dataset, **options) -> DataLoader:
+    def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
             self.batch_size,
@@ -69,3 +73,8 @@ class PhotoModule(pl.LightningDataModule):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.resumed = state
+
+
+def _length(dataset: Dataset) -> int:
+    """Torch does not say that a data set has a length; those of this project do."""
+    return len(cast(Sized, dataset))

@@ -104,7 +104,7 @@ def _instance_finders(source: SourceConfig, photos: list[Path], tokenizer: CLIPT
         if not Path(source.masks).is_dir():
             raise FileNotFoundError(f"data.masks: {source.masks}: no such folder")
         return dict.fromkeys(photos, instances_of_files(Path(source.masks), tokenizer))
-    finders = {}
+    finders: dict[Path, InstanceFinder] = {}
     for labels in reversed(_label_sets(source)):  # of a photo's maps the first counts
         maps, classes = _map_files(labels), read_classes(Path(labels.mask_names or labels.names))
         labelled = [photo for photo in photos if photo.stem in maps]
@@ -194,7 +194,8 @@ CAPTION_SOURCES: dict[str, Callable[[SourceConfig, list[Path], list[Path]], Capt
     "file": _from_file,
     "dominant_colors": _from_dominant_colors,
     "subject_colors": _from_subject_colors,
-} | {name: partial(_from_label_maps, caption) for name, caption in LABEL_CAPTIONS.items()}
+    **{name: partial(_from_label_maps, caption) for name, caption in LABEL_CAPTIONS.items()},
+}
 """name -> function of (config, photos of the folder, photos used) -> captions of those it has some for"""
 
 

@@ -194,11 +194,14 @@ def open_packed(folders: Path | list[Path]) -> Packed:
     """
     folders = [Path(folders)] if isinstance(folders, (str, Path)) else list(map(Path, folders))
     index, content = _read_index(folders)
-    places, wrong = {}, []
+    places: dict[str, Path] = {}
+    wrong = []
     for record in content["shards"] + content["files"]:
         states = {folder: record.state(folder) for folder in folders}
-        places[record.name] = next((folder / record.name for folder, state in states.items() if state is None), None)
-        if places[record.name] is None:
+        place = next((folder / record.name for folder, state in states.items() if state is None), None)
+        if place is not None:
+            places[record.name] = place
+        else:
             wrong.append(f"{record.name} is {'damaged' if 'damaged' in states.values() else 'missing'}")
     if wrong:
         raise PackError(f"{index}: {some(wrong)}; copy them again, into any of the given folders")

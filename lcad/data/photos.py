@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class PhotoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, key: int) -> dict[str, Tensor | str | int]:
+    def __getitem__(self, key: int) -> dict[str, Any]:
         """-> image (3, S, S) in [0, 1], caption, index of the photo, mirrored (0 or 1), instances (see below)."""
         return self.readable(key, self._item)
 
@@ -67,7 +68,7 @@ class PhotoDataset(Dataset):
                     warnings.warn(f"{error}; the next photo is used instead", stacklevel=3)
         raise ImageError("no photo of the data set can be read")
 
-    def _item(self, key: int) -> dict[str, Tensor | str | int]:
+    def _item(self, key: int) -> dict[str, Any]:
         index, caption, mirrored, rng = self.draw(key)
         photo = read_image(self.photos[index])
         cut = choose_crop(photo.size, self.size, *((rng, self.zoom) if self.crop == "random" else ()))

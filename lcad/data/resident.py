@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -28,6 +29,19 @@ CHUNK = 256  # photos that are read and encoded at once
 STORED = {torch.float32: torch.float16, torch.bfloat16: torch.float16}
 
 
+class ResidentStage(Protocol):
+    """A stage of training, as far as what is kept for it goes."""
+
+    pipeline: Any
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def prepare_resident(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, S, S) in [0, 1] -> what is kept of them."""
+        ...
+
+
 class ResidentPhotos(Dataset):
     """The photos of one split of a pack, as a stage wants them, on the stage's device.
 
@@ -40,7 +54,7 @@ class ResidentPhotos(Dataset):
 
     def __init__(
         self,
-        stage,
+        stage: ResidentStage,
         packed: Packed,
         split: str,
         config: DataConfig,
@@ -65,7 +79,8 @@ class ResidentPhotos(Dataset):
         if captioned:
             self.row_starts = starts[self.photos].to(self.device)  # (N,)
             self.row_counts = (starts[1:] - starts[:-1])[self.photos].to(self.device)
-        self.captioned, self.arrays = captioned, {}
+        self.captioned = captioned
+        self.arrays: dict[str, Tensor] = {}
         variants = [(crops, mirrored) for crops in range((config.crops if training else 0) + 1) for mirrored in (0, 1)]
         self.variants = variants if training and config.flip else [row for row in variants if not row[1]]
         self._mirrored = torch.tensor([mirrored for _, mirrored in self.variants], device=self.device)
@@ -84,13 +99,13 @@ class ResidentPhotos(Dataset):
     def _caption_rows(self, labelled_only: bool) -> Tensor:
         """The rows of captions that are drawn, one photo's after another's; -> where each photo's start (N' + 1,)."""
         starts = torch.from_numpy(self.packed.arrays["caption_starts"][1:].astype(np.int64))
-        rows = torch.arange(starts[0], starts[-1])
+        rows = torch.arange(int(starts[0]), int(starts[-1]))
         kept = (self.members[0, 0, rows.to(self.device)] != 0).any(1).cpu() if labelled_only else torch.ones(len(rows))
         before = torch.cat([torch.zeros(1), kept.float().cumsum(0)]).long()
         self.rows = rows[kept.bool()].to(self.device)
         return before[starts - starts[0]]
 
-    def _build(self, stage, zoom: float) -> None:
+    def _build(self, stage: ResidentStage, zoom: float) -> None:
         crops = sorted({crop for crop, _ in self.variants})
         chunks = _Chunks(self.packed, self.photos, crops, self.size, zoom, self.seed, self.captioned)
         # processes, as Python decodes with one thread at a time; forked, as they then share the packed photos
@@ -112,7 +127,7 @@ class ResidentPhotos(Dataset):
                     cut = (images.flip(-1), labels.flip(-1)) if mirrored else (images, labels)
                     self._keep(stage, variant, start, *cut)
 
-    def _keep(self, stage, variant: int, start: int, images: Tensor, labels: Tensor) -> None:
+    def _keep(self, stage: ResidentStage, variant: int, start: int, images: Tensor, labels: Tensor) -> None:
         kept = stage.prepare_resident(images.float() / 255)
         if self.captioned:
             stride = self.size // kept["moments"].shape[-1]
@@ -216,6 +231,9 @@ def _as_it_is(read: object) -> object:
 class ResidentModule(PhotoModule):
     """Batches of `ResidentPhotos`, with the position in the epoch as state, as `PhotoModule` has it."""
 
+    train: ResidentPhotos
+    validation: ResidentPhotos
+
     def train_dataloader(self) -> "_Batches":
         return _Batches(self)
 
@@ -223,7 +241,7 @@ class ResidentModule(PhotoModule):
         """Always the same batches, made when they are first asked for."""
         count = max(1, min(self.trainer.limit_val_batches, len(self.validation) // self.batch_size))
         batches = [self.validation.draw(0, number, self.batch_size) for number in range(int(count))]
-        return DataLoader(batches, batch_size=None)
+        return DataLoader(cast(Dataset, batches), batch_size=None)  # a list will do
 
     def transfer_batch_to_device(self, batch: dict, device: torch.device, dataloader_idx: int) -> dict:
         """It is there."""

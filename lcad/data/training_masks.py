@@ -67,7 +67,12 @@ def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder
     def open_files(photo: Path, size: tuple[int, int]) -> tuple[Sequence[int], Callable[[], dict[int, Tensor]]]:
         place = folder / photo.stem
         number = sum(file.suffix in MASK_SUFFIXES for file in place.iterdir()) if place.is_dir() else 0
-        return range(number), lambda: dict(enumerate(read_masks(folder, photo, size, number)))
+
+        def read() -> dict[int, Tensor]:
+            masks = read_masks(folder, photo, size, number)
+            return {} if masks is None else dict(enumerate(masks))
+
+        return range(number), read
 
     def match(caption: str, labels: Sequence[int]) -> list[LabelledPhrase]:
         phrases = find_phrases(caption, tokenizer) if labels else []
@@ -80,7 +85,8 @@ def instances_of_files(folder: Path, tokenizer: CLIPTokenizer) -> InstanceFinder
                 replace(phrase, text=part.text, characters=part.characters, tokens=part.tokens)
                 for phrase, part in zip(phrases, parts, strict=True)
             ]
-        return [LabelledPhrase(*row, (label,)) for *row, label in zip(phrases, wholes, labels, strict=True)]
+        rows = zip(phrases, wholes, labels, strict=True)
+        return [LabelledPhrase(phrase, whole, (label,)) for phrase, whole, label in rows]
 
     return InstanceFinder(open_files, match)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from lcad.masks.files import read_masks
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.types import InstanceMasks
 from lcad.models.perceptual import psnr
-from lcad.pipeline import LCADPipeline
+from lcad.pipeline import LCADPipeline, LCADPipelineOutput
 from lcad.text.color_names import COLOR_PATTERN, HUES, name_color
 from lcad.text.phrases import find_phrases
 
@@ -107,7 +108,7 @@ def steer_photos(
     objects: list[MainObject],
     find_masks: MaskFinder | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
-    **options,
+    **options: Any,
 ) -> tuple[list[dict], list[list[Tensor]]]:
     """Colorize each photo with red, green, blue and yellow in place of its object's colour word.
 
@@ -119,14 +120,16 @@ def steer_photos(
         One row for each photo and word: name, asked, a, b (mean inside the mask), adherent (see `obeys`), spill (how
         far the mean ab outside the mask lies from its average over the four words); and each photo's four pictures.
     """
-    rows, pictures = [], []
+    rows: list[dict] = []
+    pictures = []
     for item in progress(objects):
         side = item.mask.shape[-1]
         rgb = to_tensor(read_image(item.photo).resize((side, side), Image.Resampling.BICUBIC))
         texts = [item.asking_for(word) for word in SWAPPED]
         masks = [_instances(find_masks, item.photo, rgb, text) for text in texts]
         generators = [torch.Generator().manual_seed(0) for _ in SWAPPED]
-        images = pipeline([rgb] * len(texts), texts, masks, generator=generators, output_type="pt", **options).images
+        made = pipeline([rgb] * len(texts), texts, [*masks], generator=generators, output_type="pt", **options)
+        images = list(cast(LCADPipelineOutput, made).images)
         inside, outside = (
             np.stack([mean_color(image, mask)[1:] for image in images]) for mask in (item.mask, 1 - item.mask)
         )
@@ -144,6 +147,13 @@ def _instances(find_masks: MaskFinder | None, photo: Path, rgb: Tensor, caption:
     return None if found is None or not found.instances.phrases else found.instances
 
 
+def _scene_masks(folder: Path, name: str, size: tuple[int, int], objects: int) -> Tensor:
+    found = read_masks(folder, Path(name), size, objects)
+    if found is None:
+        raise FileNotFoundError(f"{folder / Path(name).stem}: no masks of this scene; render the scenes again")
+    return found
+
+
 def steer_scenes(
     pipeline: LCADPipeline,
     folder: Path,
@@ -152,7 +162,7 @@ def steer_scenes(
     find_masks: MaskFinder | None = None,
     batch_size: int = 20,
     progress: Callable[[Iterable], Iterable] = iter,
-    **options,
+    **options: Any,
 ) -> tuple[list[dict], list[Tensor]]:
     """Colorize rendered scenes (see `lcad.data.build.scenes`) from a level of their captions.
 
@@ -163,15 +173,19 @@ def steer_scenes(
     Returns:
         One row for each object: name, object, asked, obtained (a colour name), adherent, psnr (of its whole scene,
         in dB); and the pictures.
+
+    Raises:
+        FileNotFoundError: no masks of a scene. MaskError: see `lcad.masks.files`.
     """
     scenes = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
     names = [name for name, scene in scenes.items() if len(scene["objects"]) > 1][:number]
-    rows, pictures = [], []
+    rows: list[dict] = []
+    pictures: list[Tensor] = []
     for start in progress(range(0, len(names), batch_size)):
         batch = names[start : start + batch_size]
         rgb = [to_tensor(read_image(folder / "images" / name)) for name in batch]
         masks = [
-            read_masks(folder / "masks", Path(name), image.shape[-2:], len(scenes[name]["objects"]))
+            _scene_masks(folder / "masks", name, (image.shape[1], image.shape[2]), len(scenes[name]["objects"]))
             for name, image in zip(batch, rgb, strict=True)
         ]
         captions = [scenes[name]["captions"][level] for name in batch]
@@ -179,14 +193,9 @@ def steer_scenes(
             _instances(find_masks, Path(name), image, caption)
             for name, image, caption in zip(batch, rgb, captions, strict=True)
         ]
-        images = pipeline(
-            rgb,
-            captions,
-            found,
-            generator=[torch.Generator().manual_seed(0) for _ in batch],
-            output_type="pt",
-            **options,
-        ).images
+        generators = [torch.Generator().manual_seed(0) for _ in batch]
+        made = pipeline([*rgb], captions, [*found], generator=generators, output_type="pt", **options)
+        images = list(cast(LCADPipelineOutput, made).images)
         for name, true, image, regions in zip(batch, rgb, images, masks, strict=True):
             quality = psnr(true, image).item()
             for item, mask in zip(scenes[name]["objects"], regions, strict=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -50,8 +51,8 @@ def read_samples(folder: Path, captions: Path | None, level: str) -> list[Sample
     if (folder / MANIFEST).is_file() and captions is None:
         wrong = verify(folder)
         if wrong:
-            listed = ", ".join(f"{name} ({state})" for name, state in list(wrong.items())[:5])
-            raise ValueError(f"{folder}: {len(wrong)} files are not as {MANIFEST} says: {listed}")
+            states = ", ".join(f"{name} ({state})" for name, state in list(wrong.items())[:5])
+            raise ValueError(f"{folder}: {len(wrong)} files are not as {MANIFEST} says: {states}")
         photos = {folder / row.file: row.caption for row in read_manifest(folder / MANIFEST)}
     else:
         found = list_images(image_folder(folder))
@@ -66,7 +67,7 @@ def read_samples(folder: Path, captions: Path | None, level: str) -> list[Sample
 
 def ablation(name: str, model: str, settings: Settings) -> Run:
     """One of `ABLATIONS`; for "W/o SLR", `model` is the one trained without."""
-    changes = {"W/o LIC": {"luminance_guidance": False}, "W/o ISS": {"refinement": None}}
+    changes: dict[str, dict[str, Any]] = {"W/o LIC": {"luminance_guidance": False}, "W/o ISS": {"refinement": None}}
     return Run(name, model, replace(settings, **changes.get(name, {})))
 
 
@@ -115,6 +116,8 @@ def cropped(
             originals[square] = sample.photo
             sample = replace(sample, photo=square)
         made.append(sample)
+    if find_masks is None:
+        return made, None
 
     def find(photo: Path, image: Image.Image, caption: str) -> FoundMasks | None:
         original = originals.get(photo)
@@ -128,7 +131,7 @@ def cropped(
         instances = InstanceMasks([found.instances.phrases[i] for i in used], masks[used])
         return replace(found, instances=instances, scores=[found.scores[i] for i in used if found.scores])
 
-    return made, None if find_masks is None else find
+    return made, find
 
 
 def make_baseline(

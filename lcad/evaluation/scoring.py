@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from lcad.io.images import list_images, read_image
 from lcad.masks.files import read_masks
 from lcad.text.color_object_pairs import asked_color
 from lcad.text.phrases import comma_parts
+
+if TYPE_CHECKING:
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
 FITS = ("squash", "crop")
 GREY_SPREAD = 1.0  # mean spread of the RGB channels (0-255) below which a result counts as grey
@@ -68,7 +72,7 @@ def score(
     measures: list[Measure],
     size: int = 256,
     masks: Path | None = None,
-    fid=None,
+    fid: "FrechetInceptionDistance | None" = None,
     grey_is_meant: bool = False,
     progress: Callable[[Iterable], Iterable] = iter,
     fit: str = "squash",
@@ -112,7 +116,7 @@ def score(
 
 
 def summarize(
-    rows: list[dict], measures: list[Measure], fid=None, seed: int = 0
+    rows: list[dict], measures: list[Measure], fid: "FrechetInceptionDistance | None" = None, seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
     """Mean and bootstrap 95 % interval (percentile, 2,000 resamples) of each measure that applies to some photo.
 

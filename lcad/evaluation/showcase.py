@@ -1,6 +1,7 @@
 """Contact sheets that show a model: what it makes of captions, and of one colour word after another."""
 
 import re
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from lcad.color import rgb_to_lab
 from lcad.evaluation.color_control import SWAPPED
 from lcad.io.contact_sheet import Row
 from lcad.io.images import to_tensor
-from lcad.pipeline import LCADPipeline
+from lcad.pipeline import LCADPipeline, LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.color_names import COLOR_PATTERN
 
@@ -27,7 +28,7 @@ def has_colors(photo: Image.Image) -> bool:
     return float(np.sqrt((rest**2).mean(0).sum())) >= LEAST_SPREAD
 
 
-def caption_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[str], **options) -> list[Row]:
+def caption_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[str], **options: Any) -> list[Row]:
     """For each photo: grey, colorized with its caption, with a scarce one, and, if it is in colour, as it is.
 
     Args:
@@ -46,7 +47,7 @@ def caption_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: li
     return rows
 
 
-def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[str], **options) -> list[Row]:
+def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[str], **options: Any) -> list[Row]:
     """For each photo whose caption names a colour: grey, and colorized with other words in the first one's place."""
     rows = []
     for photo, caption in zip(photos, captions, strict=True):
@@ -62,4 +63,6 @@ def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[
 
 
 def _colorize(pipeline: LCADPipeline, photo: Image.Image, caption: str, options: dict) -> Image.Image:
-    return pipeline(photo, caption, "auto", generator=torch.Generator().manual_seed(0), **options).images[0]
+    generator = torch.Generator().manual_seed(0)
+    made = pipeline(photo, caption, "auto", generator=generator, **options)
+    return cast(LCADPipelineOutput, made).images[0]

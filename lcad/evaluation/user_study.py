@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -131,7 +132,7 @@ def read_key(path: Path) -> Key:
     return key
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """Read a file as JSON; FileNotFoundError or ValueError if that cannot be."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from lcad.evaluation.tables import PAPER
 from lcad.evaluation.user_study import Key, read_json, read_key
@@ -41,7 +42,7 @@ def tally(keys: list[Path], votes: list[Path]) -> tuple[list[dict], list[str]]:
         for method in key.methods:
             test = binomtest(counts[method], counts.total())
             interval = test.proportion_ci(CONFIDENCE, method="wilson")
-            row = {"experiment": key.experiment, "dataset": key.dataset, "method": method}
+            row: dict[str, Any] = {"experiment": key.experiment, "dataset": key.dataset, "method": method}
             row |= {"votes": counts[method], "total": counts.total()}
             percent = {"share": test.statistic, "low": interval.low, "high": interval.high}
             row |= {name: round(100 * float(value), 2) for name, value in percent.items()}

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +34,13 @@ def find_results(source: Path) -> tuple[list[tuple[Path, dict]], list[str]]:
     else:
         stems = [source.stem, source.stem.rpartition("_")[0]]  # of the first sample, and of the others, "photo_1"
         files = [source] if source.suffix == ".json" else [source.with_name(f"{stem}.json") for stem in stems if stem]
-    found, missing = [], []
+    found: list[tuple[Path, dict]] = []
+    missing = []
     for file in files:
         record = read_result_record(file)
-        for path in () if record is None else (file.parent / Path(str(name)).name for name in record["results"]):
+        if record is None:
+            continue
+        for path in (file.parent / Path(str(name)).name for name in record["results"]):
             if not source.is_dir() and source.suffix != ".json" and path.name != source.name:
                 continue
             if path.is_file():
@@ -95,7 +99,7 @@ def with_look(photo: Photo, before: Look, after: Look) -> np.ndarray:
 
 def _look_of(record: dict) -> Look:
     """The look in a record's settings; raises ValueError: it is none."""
-    settings = record.get("settings")
+    settings: Any = record.get("settings")  # whatever stands in the file
     try:
         return float(settings.get("saturation", 1)), float(settings.get("warmth", 0))
     except (AttributeError, TypeError, ValueError) as error:

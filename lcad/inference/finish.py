@@ -1,5 +1,6 @@
 """From the model's pictures to results on disk: the photo's own luminance, what the objects came to, files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,9 @@ def finish(item: Loaded, luminance: torch.Tensor, pictures: list[torch.Tensor], 
     record = item.record | {"instances": reports}
     if item.objects is not None:
         asked = item.objects.colors, item.objects.names
-        record["color_results"] = [color_rows(to_tensor(images[k]), made[k][1].edges, *asked) for k in order]
+        record["color_results"] = [
+            color_rows(to_tensor(images[k]), dyes.edges, *asked) for k in order if (dyes := made[k][1]) is not None
+        ]
     return Result(item, [made[k][0] for k in order], [images[k] for k in order], record)
 
 
@@ -86,20 +89,23 @@ def _at_full_size(
     luminance: torch.Tensor, decoded: torch.Tensor, item: Loaded, settings: Settings
 ) -> tuple[np.ndarray, Dyes | None]:
     """The result (H, W, 3) in the photo's depth and profile, and how its objects came to their exact colours."""
-    photo, size, own = item.photo, luminance.shape[-2:], settings.output_luminance == "input"
+    height, width = size = luminance.shape[-2:]
+    photo, own = item.photo, settings.output_luminance == "input"
     dyes = None
+    parts: Iterable[tuple[slice, torch.Tensor]]
     if item.objects is not None:
-        small = tuple(max(1, round(side * min(1, EDGE_SIDE / max(size)))) for side in size)
+        factor = min(1, EDGE_SIDE / max(size))
+        small = max(1, round(height * factor)), max(1, round(width * factor))
         copy = recolor(resize(luminance[None], small), decoded[None]) if own else resize(decoded[None], small)
         dyes = find_dyes(copy[0].clamp(0, 1), item.objects.masks, item.objects.colors)
     if own:
         parts = ((rows, rgb[0]) for rows, rgb in recolored_strips(luminance[None], decoded[None]))
     else:
-        parts = [(slice(0, size[0]), resize(decoded[None], size)[0].clamp(0, 1))]
-    values = np.empty((*size, 3), np.uint16 if photo.depth == 16 else np.uint8)
+        parts = [(slice(0, height), resize(decoded[None], size)[0].clamp(0, 1))]
+    values = np.empty((height, width, 3), np.uint16 if photo.depth == 16 else np.uint8)
     for rows, rgb in parts:
         if dyes is not None:
-            rgb = dyes.apply(rgb, rows, tuple(size))
+            rgb = dyes.apply(rgb, rows, (height, width))
         values[rows] = photo.encoded(apply_look(rgb, settings.saturation, settings.warmth))
     return values, dyes
 

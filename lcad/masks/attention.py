@@ -37,7 +37,8 @@ def phrase_attention(
     """
     size = pipeline.model_size(photo.height, photo.width)
     luminance = rgb_to_luminance(to_tensor(shrink(photo, max(size))))
-    latent_size = tuple(side // latent_stride(pipeline.vae) for side in size)
+    stride = latent_stride(pipeline.vae)
+    latent_size = size[0] // stride, size[1] // stride
     features = pipeline.luminance_features([luminance, luminance.flip(-1)], size)[-1]
     text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption] * 2)
     maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (2, P, Q) of each layer
@@ -57,6 +58,6 @@ def phrase_attention(
     text = text.to(pipeline.unet.dtype)
     pipeline.unet(noise.to(text), last, text, responses, LogitTransform(collect, rows=2))
     finest = max(maps)
-    both = torch.stack(maps[finest]).mean(0).unflatten(-1, layer_sizes(latent_size)[finest])  # (2, P, ...)
+    both = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (2, P, ...)
     inside = F.interpolate((both[:1] + both[1:].flip(-1)) / 2, latent_size, mode="bilinear")[0]
     return inside - inside.amin((1, 2), keepdim=True)

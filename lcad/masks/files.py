@@ -124,9 +124,8 @@ def read_mask(file: Path, size: tuple[int, int] | None = None) -> Tensor:
     else:
         values = _drawn(file)
     if values.ndim != 2 or size is not None and values.shape != size:
-        size = size or ("?", "?")
-        shape = "x".join(map(str, values.shape[::-1]))
-        raise MaskError(f"{file}: is {shape}, but the photo is {size[1]}x{size[0]}; save the mask at the photo's size")
+        shape, wanted = ("x".join(map(str, sides[::-1])) for sides in (values.shape, size or ("?", "?")))
+        raise MaskError(f"{file}: is {shape}, but the photo is {wanted}; save the mask at the photo's size")
     mask = torch.from_numpy(np.array(values, dtype=np.float32))
     peak = mask.max()
     if not torch.isfinite(mask).all() or mask.min() < 0 or peak <= 0:

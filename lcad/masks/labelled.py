@@ -57,7 +57,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
             raise MaskError(str(error)) from error
         if tuple(ids.shape) != size:
             raise MaskError(f"{file}: is {ids.shape[1]}x{ids.shape[0]}, but the photo is {size[1]}x{size[0]}")
-        return [(", ".join(names[i]), (ids == i).float()) for i in ids.unique().tolist() if i in names]
+        return [(", ".join(names[i]), (ids == i).float()) for i in torch.unique(ids).tolist() if i in names]
 
     return labels
 

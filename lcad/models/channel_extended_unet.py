@@ -7,11 +7,13 @@ luminance. A response does not depend on the time step: it is computed once per 
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
 
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -24,6 +26,7 @@ SITES = {
     "down_blocks": "the first convolution, and the first one of every residual block of the down blocks (the paper)",
 }
 
+Pair = tuple[int, int]
 Responses = dict[str, Tensor]
 """site name -> (B, C_out, h_site, w_site)"""
 
@@ -38,18 +41,13 @@ class ExtendedConv2d(nn.Conv2d):
     """
 
     def __init__(self, base: nn.Conv2d, luminance_channels: int):
-        super().__init__(
-            base.in_channels, base.out_channels, base.kernel_size, base.stride, base.padding, device=base.weight.device
-        )
+        # pairs, of which torch says only that they are tuples
+        kernel, stride = cast(Pair, base.kernel_size), cast(Pair, base.stride)
+        padding, device = cast("str | Pair", base.padding), base.weight.device
+        super().__init__(base.in_channels, base.out_channels, kernel, stride, padding, device=device)
         self.weight, self.bias = base.weight, base.bias
         self.extension = nn.Conv2d(
-            luminance_channels,
-            base.out_channels,
-            base.kernel_size,
-            base.stride,
-            base.padding,
-            bias=False,
-            device=base.weight.device,
+            luminance_channels, base.out_channels, kernel, stride, padding, bias=False, device=device
         )
         nn.init.zeros_(self.extension.weight)
         self.response: Tensor | None = None
@@ -106,7 +104,7 @@ class ExtendedUNet(UNet2DConditionModel):
         set_logit_transform_processors(self)
 
     @classmethod
-    def extract_init_dict(cls, config_dict: dict, **kwargs):
+    def extract_init_dict(cls, config_dict: dict, **kwargs: Any) -> tuple[dict, dict, dict]:
         """Leave out what a saved config holds of the base class: its defaults, which this class does not change.
 
         Raises:
@@ -176,8 +174,8 @@ class ExtendedUNet(UNet2DConditionModel):
         encoder_hidden_states: Tensor,
         responses: Responses,
         logit_transform: LogitTransform | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> UNet2DConditionOutput | tuple:
         """Predict the noise. As UNet2DConditionModel.forward, with the luminance responses of the batch.
 
         Args:
@@ -200,10 +198,10 @@ class ExtendedUNet(UNet2DConditionModel):
         """As diffusers' own; what is computed again, after `forward` has returned, has the same responses."""
         super().enable_gradient_checkpointing(gradient_checkpointing_func or self._checkpoint)
 
-    def _checkpoint(self, module: nn.Module, *args) -> Tensor:
+    def _checkpoint(self, module: nn.Module, *args: Any) -> Any:
         responses = {site: self.get_submodule(site).response for site in self.site_names}
 
-        def contexts():
+        def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
             return nullcontext(), self.conditioned_on(responses)
 
         return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)

@@ -128,7 +128,8 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     """One of diffusers' schedulers, by its saved config; raises CheckpointError."""
     config = read_json(folder / "scheduler_config.json")
     kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+    known = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not known:
         raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
     if config.get("prediction_type", "epsilon") not in PREDICTIONS:
         raise CheckpointError(

@@ -48,8 +48,9 @@ class Dyes:
         Args:
             size: (H, W) of the whole result; None: these are all its rows.
         """
+        height, width = rgb.shape[-2:]
         lab = rgb_to_lab(rgb)
-        weights = in_front(masks_at(self.edges, lab[:1], rows, size or tuple(rgb.shape[-2:])))
+        weights = in_front(masks_at(self.edges, lab[:1], rows, size or (height, width)))
         return lab_to_rgb(dyed(lab, weights, self.turns, self.changes))
 
 

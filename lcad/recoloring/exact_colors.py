@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class ColorTarget:
     color: Color
     text: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.color) != 3 or not all(0 <= value <= 1 for value in self.color):
             raise ValueError(f"colour {self.color}: expected three numbers from 0 to 1 (r, g, b)")
         if isinstance(self.where, Tensor):
@@ -79,7 +80,8 @@ def parse_color(text: str) -> Color:
     match = _HEX.fullmatch(plain)
     if match:
         digits = match[1] if len(match[1]) == 6 else "".join(2 * digit for digit in match[1])
-        return tuple(int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4))
+        red, green, blue = bytes.fromhex(digits)
+        return red / 255, green / 255, blue / 255
     value = color_value(plain)
     if value is None:
         near = difflib.get_close_matches(plain, known_colors(), 3)
@@ -142,7 +144,8 @@ def color_targets(colors: dict[str, str | Color] | Sequence[ColorTarget | str] |
 
 
 def _target_of(where: str | tuple[int, int], color: str | Color) -> ColorTarget:
-    value = parse_color(color) if isinstance(color, str) else tuple(float(part) for part in color)
+    # three numbers, which `ColorTarget` sees to
+    value = parse_color(color) if isinstance(color, str) else cast(Color, tuple(float(part) for part in color))
     point = _POINT.fullmatch(where.strip()) if isinstance(where, str) else None
     return ColorTarget(where if point is None else (int(point[1]), int(point[2])), value)
 
@@ -180,7 +183,8 @@ def find_dyes(rgb: Tensor, masks: Tensor, colors: Sequence[Color]) -> Dyes:
     if not masks.flatten(1).any(1).all():
         raise ValueError("the mask of a colour is empty; mark the object with 1")
     luminance = _shrunk(rgb_to_luminance(rgb), EDGE_SIDE)
-    edges = mask_edges(luminance, _resized(masks.float(), tuple(luminance.shape[-2:])))
+    height, width = luminance.shape[-2:]
+    edges = mask_edges(luminance, _resized(masks.float(), (height, width)))
     lab = _shrunk(rgb_to_lab(rgb), FIT_SIDE)
     asked = torch.stack([_lab(color) for color in colors])
     return Dyes(*find_changes(lab, in_front(masks_at(edges, lab[:1])), asked[:, 1:]), edges)
@@ -204,12 +208,13 @@ def color_rows(rgb: Tensor, edges: Tensor, colors: Sequence[Color], names: Seque
     rows = []
     for number, (mask, color) in enumerate(zip(weights, colors, strict=True)):
         mean = _mean(lab, mask)
+        red, green, blue = lab_to_rgb(mean[:, None, None]).flatten().tolist()
         left, least = delta_e(_lab(color), mean), least_delta_e(lab[:1], mask, color)
         rows.append(
             {
                 "where": names[number] if names else str(number),
                 "asked": to_hex(color),
-                "obtained": to_hex(lab_to_rgb(mean[:, None, None])[:, 0, 0].tolist()),
+                "obtained": to_hex((red, green, blue)),
                 "delta_e": round(left, 2),
                 "least_delta_e": round(least, 2),
                 "limited_by_luminance": min(left, least) > REACHED,

@@ -88,7 +88,9 @@ def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = No
                 found.append(_given(where, photo) if isinstance(where, Tensor) else _at(where, photo, at_point))
         return _found(targets, found)
 
-    def of_words(words, photo, caption, instances) -> list[Tensor | str]:
+    def of_words(
+        words: list[str], photo: Image.Image, caption: str, instances: InstanceMasks | None
+    ) -> list[Tensor | str]:
         wanted = [phrases_of_word(word, caption, pipeline.tokenizer) for word in words]
         known = [] if instances is None else list(zip(instances.phrases, instances.masks, strict=True))
         missing = [phrase for own in wanted if not _known(own, known) for phrase in own]
@@ -170,8 +172,7 @@ def _known(wanted: list[Phrase], known: list[tuple[Phrase, Tensor]]) -> list[Ten
 
 
 def _united(masks: list[Tensor]) -> Tensor:
-    size = max((tuple(mask.shape) for mask in masks), key=lambda size: size[0] * size[1])
-    return torch.stack([_resized(mask, size) for mask in masks]).amax(0)
+    return torch.stack(_of_one_size(masks)).amax(0)
 
 
 def _found(targets: Sequence[ColorTarget], found: list[Tensor | str]) -> FoundObjects:
@@ -180,8 +181,13 @@ def _found(targets: Sequence[ColorTarget], found: list[Tensor | str]) -> FoundOb
     pairs.sort(key=lambda pair: -float(pair[1].mean()))
     if not pairs:
         return FoundObjects([], torch.zeros(0, 1, 1), notes)
-    size = max((tuple(mask.shape) for _, mask in pairs), key=lambda size: size[0] * size[1])
-    return FoundObjects([t for t, _ in pairs], torch.stack([_resized(mask, size) for _, mask in pairs]), notes)
+    return FoundObjects([t for t, _ in pairs], torch.stack(_of_one_size([mask for _, mask in pairs])), notes)
+
+
+def _of_one_size(masks: Sequence[Tensor]) -> list[Tensor]:
+    """Masks (H, W), each of its own size -> all of the size of the largest."""
+    height, width = max((mask.shape for mask in masks), key=lambda shape: shape[0] * shape[1])
+    return [_resized(mask, (height, width)) for mask in masks]
 
 
 def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:

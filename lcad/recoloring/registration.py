@@ -114,19 +114,19 @@ def _homographies(photo: np.ndarray, picture: np.ndarray) -> Iterator[tuple[np.n
 
 def _by_features(photo: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, int] | None:
     """The homography that most matches of SIFT features agree on, and their number."""
-    sift = cv2.SIFT_create(FEATURES, contrastThreshold=0.02)
+    sift = cv2.SIFT.create(FEATURES, contrastThreshold=0.02)
     points, descriptors = zip(
         *(sift.detectAndCompute(_equalized(image), None) for image in (photo, picture)), strict=True
     )
     if any(found is None or len(found) < LEAST_MATCHES for found in descriptors):
         return None
-    roots = [np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)) for found in descriptors]  # RootSIFT
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(*roots, k=2)
+    own, other = (np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)) for found in descriptors)  # RootSIFT
+    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(own, other, k=2)
     kept = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < RATIO * pair[1].distance]
     if len(kept) < LEAST_MATCHES:
         return None
-    here = np.float32([points[0][match.queryIdx].pt for match in kept])
-    there = np.float32([points[1][match.trainIdx].pt for match in kept])
+    here = np.array([points[0][match.queryIdx].pt for match in kept], np.float32)
+    there = np.array([points[1][match.trainIdx].pt for match in kept], np.float32)
     # back to the photo, so that a miss is counted in the photo's pixels, whatever the picture's scale
     back, inliers = cv2.findHomography(there, here, cv2.USAC_MAGSAC, THRESHOLD * max(photo.shape), None, 10_000, 0.9999)
     if back is None or int(inliers.sum()) < LEAST_MATCHES or abs(np.linalg.det(back)) < 1e-12:
@@ -194,7 +194,7 @@ def _flow(photo: np.ndarray, picture: np.ndarray, there: np.ndarray) -> tuple[np
         there: (H, W, 2) in the picture's pixels, by the homography.
     """
     size = max(photo.shape)
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
     inside = _inside(_relative(there, picture.shape))
     here, warped = _normalized(photo), _normalized(np.where(inside, _sampled(picture, there), photo))
@@ -249,11 +249,11 @@ def _scale(homography: np.ndarray, shape: tuple[int, int]) -> float:
 
 def _relative(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """(..., 2) in pixels of a picture -> in [0, 1] of its sides."""
-    return ((pixels + 0.5) / np.float32(shape[::-1])).astype(np.float32)
+    return ((pixels + 0.5) / np.array(shape[::-1], np.float32)).astype(np.float32)
 
 
 def _inside(places: np.ndarray) -> np.ndarray:
-    return ((places >= 0) & (places <= 1)).all(axis=-1)
+    return np.all((places >= 0) & (places <= 1), axis=-1)
 
 
 def _sampled(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -99,7 +99,8 @@ def transfer_colors(luminance: Tensor, picture: Image.Image | Tensor) -> Transfe
     found = register(photo[0].numpy(), rgb_to_luminance(shrunk(rgb, WORKING_SIDE))[0].numpy())
     # pixels of the picture along the photo's long side
     fineness = found.scale * max(1.0, max(rgb.shape[-2:]) / WORKING_SIDE) * max(photo.shape[-2:])
-    size = _chroma_size(luminance.shape[-2:], fineness)
+    height, width = luminance.shape[-2:]
+    size = _chroma_size((height, width), fineness)
     chroma, confidence = _carried(rgb, found, size, fineness)
     if _mean_chroma(chroma, confidence) < GREY:
         raise WrongPair("it has no colours where it shows the photo; give the coloured picture for the colours")
@@ -133,7 +134,7 @@ def _carried(rgb: Tensor, found: Registration, size: tuple[int, int], fineness: 
     if needed < 1:  # antialiased: the chroma is carried at a smaller size than the picture's
         rgb = resize(rgb[None], tuple(max(1, round(side * needed)) for side in rgb.shape[-2:]))[0]
     lab = rgb_to_lab(rgb.clamp(0, 1))[1:].movedim(0, -1).contiguous().numpy()
-    pixels = (places * np.float32(lab.shape[1::-1]) - 0.5).astype(np.float32)
+    pixels = (places * np.array(lab.shape[1::-1], np.float32) - 0.5).astype(np.float32)
     moved = cv2.remap(lab, pixels[..., 0], pixels[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.moveaxis(moved, -1, 0), confidence
 

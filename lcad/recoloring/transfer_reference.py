@@ -65,7 +65,7 @@ def _most_alike(here: Tensor, there: Tensor, chroma: Tensor) -> tuple[Tensor, Te
         (N, 2) and (N,).
     """
     means, distances = [], []
-    for places in here.split(ROWS):
+    for places in torch.split(here, ROWS):
         distance = torch.cdist(places, there)  # (ROWS, M)
         means.append(torch.softmax(-(distance**2) / TEMPERATURE, dim=1) @ chroma)
         distances.append(distance.amin(dim=1))

@@ -9,19 +9,22 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from lcad.color import luminance_to_rgb, rgb_to_hint, rgb_to_luminance
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
 from lcad.io.images import to_image, to_tensor
+from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.localizer import PARTS
-from lcad.pipeline import LCADPipeline
+from lcad.pipeline import LCADPipeline, LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.training.attention_supervision import draw_supervision
 from lcad.training.optimization import build_optimizer, clip_gradients, only_trained_weights, step_generator
@@ -61,7 +64,7 @@ class LatentStage(pl.LightningModule):
         self._compiled: Callable | None = None
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 
-    def _start(self, prediction: str) -> tuple[nn.Module, nn.Module]:
+    def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
         """The UNet and the text encoder that are trained: the pipeline's, which gets what sampling needs."""
         config = self.config
         self.pipeline.register_to_config(guidance_scale=config.guidance, num_inference_steps=config.inference_steps)
@@ -163,10 +166,11 @@ class LatentStage(pl.LightningModule):
         z = self._draw_latents(moments, generator)
         steps = self.schedule.config.num_train_timesteps
         t = draw_timesteps(len(z), steps, self.config.timestep_shift, generator).to(z.device)
-        text = batch["text"] if "text" in batch else self._encode_text(batch.get("tokens", batch.get("caption")))
+        source = next(name for name in ("text", "tokens", "caption") if name in batch)
+        text = batch["text"] if source == "text" else self._encode_text(batch[source])
         noise = _noise_like(z, generator)
         share = self.config.refined if self.training else 0.0
-        supervision = draw_supervision(batch, tuple(z.shape[-2:]), share, self.config, self.unet, generator)
+        supervision = draw_supervision(batch, (z.shape[-2], z.shape[-1]), share, self.config, self.unet, generator)
         luminance = fixed.get("luminance")
         luminance = None if luminance is None else luminance.to(z)
         loss = self.predict_loss(z, luminance, text, t, noise, supervision.transform(len(z)))
@@ -217,14 +221,14 @@ class LatentStage(pl.LightningModule):
         columns = [rgb.cpu()]
         for captions in (batch["caption"], [SCARCE_CAPTION] * len(photos)):
             result = pipeline(
-                photos,
+                [*photos],
                 captions,
                 num_inference_steps=self.config.sample_steps,
                 generator=[torch.Generator().manual_seed(i) for i in range(len(photos))],
                 output_luminance="input" if self.unet.site_names else "decoded",
                 output_type="pt",
             )
-            columns.append(torch.stack(result.images))
+            columns.append(torch.stack(list(cast(LCADPipelineOutput, result).images)))
         return torch.stack(columns, dim=1).flatten(0, 1)
 
     def configure_optimizers(self) -> dict:

@@ -4,11 +4,13 @@ import copy
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import CLIPTextModel
 
 from lcad.io.images import to_image, to_tensor
 from lcad.masks.attention import phrase_attention
 from lcad.masks.overlay import heat_map
+from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.localizer import PARTS
 from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import find_phrases
@@ -23,7 +25,7 @@ class LocalizerStage(LatentStage):
     the latents nothing is used: objects are found before there are colours, which would tell where a red one is.
     """
 
-    def _start(self, prediction: str) -> tuple[nn.Module, nn.Module]:
+    def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
         """Copies of the localizer's parts, or of the colorizer's if there is none."""
         start = self.pipeline.with_localizer()
         return copy.deepcopy(start.unet), copy.deepcopy(start.text_encoder)

@@ -61,7 +61,7 @@ class PixelStage(pl.LightningModule):
         """rgb (B, 3, S, S) in [0, 1] -> the round trip through the latent in [-1, 1], and the KL term, a scalar."""
         images = rgb * 2 - 1
         distribution = posterior(self.vae, images)
-        noise = 0.0
+        noise: Tensor | float = 0.0
         if generator is not None:
             noise = torch.randn(distribution.mean.shape, generator=generator).to(images)
         z = (distribution.mean + distribution.std * noise) * self.vae.config.scaling_factor

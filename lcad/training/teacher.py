@@ -35,6 +35,9 @@ class Teacher(nn.Module):
         ValueError: an unknown model or node, or a file of another model. CheckpointError: it cannot be read.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, node: str):
         super().__init__()
         model_name, _, file = name.partition("=")

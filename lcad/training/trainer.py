@@ -6,6 +6,7 @@ import warnings
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -59,7 +60,7 @@ class LastCheckpoint(pl.Callback):
     def __init__(self, folder: Path, every: int):
         self.path, self.every, self.saved_step = folder / "last.ckpt", every, 0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         step = trainer.global_step
         last_epoch = trainer.max_epochs == trainer.current_epoch + 1
         ending = trainer.should_stop or step == trainer.max_steps or (last_epoch and trainer.is_last_batch)
@@ -80,7 +81,7 @@ class RunTimer(Timer):
     def time_elapsed(self, stage: RunningStage = RunningStage.TRAINING) -> float:
         return super().time_elapsed(stage) + self.prepared
 
-    def on_fit_start(self, trainer: pl.Trainer, *args, **kwargs) -> None:
+    def on_fit_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """However long the preparation was, one step is made."""
         prepared, self.prepared = self.prepared, 0.0
         super().on_fit_start(trainer, *args, **kwargs)
@@ -91,9 +92,10 @@ class Rate(pl.Callback):
     """Logs `train/images_per_s` between two logged steps, without waiting for the device: a mean over those steps."""
 
     def __init__(self, batch_size: int):
-        self.batch_size, self.before = batch_size, None
+        self.batch_size = batch_size
+        self.before: tuple[int, float] | None = None  # the step last logged at, and when
 
-    def on_train_batch_end(self, trainer: pl.Trainer, stage: pl.LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, stage: pl.LightningModule, *_: object) -> None:
         step = trainer.global_step
         if step % trainer.log_every_n_steps or (self.before and step == self.before[0]):
             return
@@ -173,17 +175,20 @@ def resume_path(resume: str | None, output: Path) -> Path | None:
 
 def _data_of(config: StageConfig, stage: pl.LightningModule, photos: dict[str, PhotoDataset]) -> PhotoModule:
     """What a stage is trained on: photos read by workers, or held in its device's memory."""
-    options, latent = config.trainer, isinstance(config, LatentStageConfig)
+    options = config.trainer
     if config.data.resident:
         from lcad.data.packed import open_packed
         from lcad.data.resident import ResidentModule, ResidentPhotos
 
         if not config.data.packed:
             raise ValueError("data.resident needs data.packed: folders that scripts/pack_data.py has made")
-        packed, looking = open_packed([Path(folder) for folder in config.data.packed]), latent and config.latent.looking
-        kept = {"captioned": latent, "labelled_only": looking, "span": "noun" if looking else None}
+        packed = open_packed([Path(folder) for folder in config.data.packed])
+        captioned = isinstance(config, LatentStageConfig)
+        looking = isinstance(config, LatentStageConfig) and config.latent.looking
+        span = "noun" if looking else None
         train, validation = (
-            ResidentPhotos(stage, packed, split, config.data, options.seed, **kept) for split in ("train", "val")
+            ResidentPhotos(stage, packed, split, config.data, options.seed, captioned, looking, span)
+            for split in ("train", "val")
         )
         return ResidentModule(train, validation, options.batch_size, 0, options.seed)
     training = stage.training_data(photos["train"])

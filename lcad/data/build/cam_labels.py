@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
-from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
+from torch import Tensor
+from torchvision.models import SqueezeNet, SqueezeNet1_1_Weights, squeezenet1_1
 from torchvision.transforms.functional import normalize
 
 from lcad.io.images import to_tensor
@@ -88,7 +88,7 @@ class Labeller:
                 net.load_state_dict(load_state_dict(weights))
             except RuntimeError as error:
                 raise ValueError(f"{weights}: not the weights of SqueezeNet 1.1 ({error})") from error
-        self.network: nn.Module = net.eval().to(device)
+        self.network: SqueezeNet = net.eval().to(device)
         self.classes = torch.zeros(CLASSES, len(words))  # (C, W), 1 where a class is a word's
         for column, word in zip(self.classes.T, words, strict=True):
             column[word.classes] = 1

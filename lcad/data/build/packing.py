@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors.numpy import save
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
 from lcad.config import DataConfig
@@ -156,7 +156,7 @@ class ShardWriter:
         self.waiting, self.filled = {}, 0
 
 
-class _Items:
+class _Items(Dataset):
     """A data set of prepared photos. In place of one that cannot be read: a line that says why; of unusable masks: the
     error, since one that is raised in a process of a loader brings the whole traceback in its message."""
 
@@ -189,8 +189,9 @@ def prepare_item(item: Item, data: bytes, size: tuple[int, int]) -> PackedItem:
         ValueError: masks that cannot be used.
     """
     texts = [text for caption in item.captions for text in (caption, mirror_words(caption))]
-    labels, read = item.finder.open(item.path, size) if item.finder else ((), dict)
-    found = {text: item.finder.match(text, labels) for text in dict.fromkeys(texts)} if labels else {}
+    finder = item.finder
+    labels, read = finder.open(item.path, size) if finder else ((), dict)
+    found = {text: finder.match(text, labels) for text in dict.fromkeys(texts)} if finder and labels else {}
     used = {label for phrases in found.values() for one in phrases for label in one.labels}
     if not used:
         return PackedItem(data, b"", [[] for _ in texts])
@@ -218,7 +219,7 @@ def unite_masks(masks: dict[int, np.ndarray]) -> tuple[np.ndarray, dict[int, int
 
 
 def _phrase_rows(found: list[LabelledPhrase], numbers: dict[int, int]) -> list[tuple[tuple[int, ...], int]]:
-    rows = []
+    rows: list[tuple[tuple[int, ...], int]] = []
     for one in found:
         labels = sum(1 << numbers[label] for label in set(one.labels) & numbers.keys())
         if labels:
