@@ -26,6 +26,7 @@ from lcad.models.localizer import LocalizerWeights, localizer_parts, read_locali
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.pipeline_inputs import (
     CALLBACK_TENSORS,
+    LCADPipelineOutput,
     check_inputs,
     common_sizes,
     in_form,
