@@ -64,7 +64,7 @@ def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = No
         CheckpointError, ValueError: see the providers.
     """
     options = options or ProviderOptions()
-    provider, localizer = cache(lambda: best_provider(options)), cache(pipeline.with_localizer)
+    provider, localized = cache(lambda: best_provider(options)), cache(pipeline.with_localizer)
 
     @cache
     def at_point() -> Callable[[Image.Image, tuple[int, int]], Tensor]:
@@ -97,7 +97,7 @@ def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = No
         if missing:
             others = find_phrases(caption, pipeline.tokenizer)  # they are not to lose their regions to these
             together = {phrase.object_span: phrase for phrase in [*others, *missing]}
-            looked = match_phrases(localizer(), provider(), photo, caption, list(together.values())).instances
+            looked = match_phrases(localized(), provider(), photo, caption, list(together.values())).instances
             known += zip(looked.phrases, looked.masks, strict=True)
         masks = []
         for word, own in zip(words, wanted, strict=True):
