@@ -115,13 +115,13 @@ def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo
     assert train_latent.main(["--config", str(config), "trainer.ema=0.5"]) == 0, capsys.readouterr().err
     model = tmp_path / "grounding" / "model"
     touched = changed(base, model)
-    assert touched and all(name.startswith("grounding.") and ("attn2" in name or "fc1" in name) for name in touched)
+    assert touched and all(name.startswith("localizer.") and ("attn2" in name or "fc1" in name) for name in touched)
     own, learnt = LCADPipeline.from_pretrained(base).unet.state_dict(), load_file(model / "localizer/model.safetensors")
     assert all(not torch.equal(own[name.removeprefix("unet.")], learnt[name]) for name in learnt if "to_k" in name)
 
     further = ["latent.trainable=[text_encoder.*fc1*]", "latent.learning_rate=0", f"output={tmp_path / 'further'}"]
     assert train_latent.main(["--config", str(config), f"init={model}", *further]) == 0, capsys.readouterr().err
-    kept = load_file(tmp_path / "further" / "model" / "grounding" / "model.safetensors")
+    kept = load_file(tmp_path / "further" / "model" / "localizer" / "model.safetensors")
     assert kept.keys() == learnt.keys() and all(torch.equal(kept[name], learnt[name]) for name in kept), "it goes on"
 
     out, photos = tmp_path / "out", photo_folder / "images"

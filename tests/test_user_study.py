@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from lcad.evaluation.tables import PAPER
 from lcad.evaluation.user_study import GROUND_TRUTH, read_key
 from scripts import user_study
 from tests.conftest import random_photo
@@ -141,7 +142,7 @@ def test_shares_and_intervals_beside_the_papers(results, capsys):
 
 
 def test_the_papers_table_adds_up():
-    rows = json.loads((Path(user_study.__file__).parents[1] / "lcad" / "paper_tables.json").read_text())["table2"]
+    rows = PAPER["table2"]
     sums = Counter()
     for row in rows:
         sums[row["experiment"], row["dataset"]] += row["value"]
