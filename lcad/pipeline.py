@@ -241,13 +241,12 @@ class LCADPipeline(DiffusionPipeline):
             photo if isinstance(photo, Tensor) else to_tensor(photo)
             for photo in ([image] if isinstance(image, (Image.Image, Tensor)) else image)
         ]
-        captions = one_each(caption if prompt is None else prompt, len(photos))
+        captions, copies = one_each(caption if prompt is None else prompt, len(photos)), num_images_per_prompt
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
         check_inputs(photos, captions, mask_list, output_luminance, output_type, callback_on_step_end_tensor_inputs)
         sizes = common_sizes({self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos})
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        copies = num_images_per_prompt
         if colors is not None:  # imported where they are used: they segment
             from lcad.recoloring.photo_colors import color_results, targets_of_photos
 

@@ -19,7 +19,8 @@ from lcad.io.contact_sheet import Row
 from lcad.io.images import read_image, write_bytes, write_image
 from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
 from lcad.masks.types import shrink
-from lcad.pipeline import LCADPipeline, LCADPipelineOutput
+from lcad.pipeline import LCADPipeline
+from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.recoloring.transfer import Transfer, transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
 from lcad.text.captions import SCARCE_CAPTION

@@ -24,7 +24,8 @@ from lcad.masks.files import read_masks
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.types import InstanceMasks
 from lcad.models.perceptual import psnr
-from lcad.pipeline import LCADPipeline, LCADPipelineOutput
+from lcad.pipeline import LCADPipeline
+from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.text.color_names import COLOR_PATTERN, HUES, name_color
 from lcad.text.phrases import find_phrases
 

@@ -11,7 +11,8 @@ from lcad.color import rgb_to_lab
 from lcad.evaluation.color_control import SWAPPED
 from lcad.io.contact_sheet import Row
 from lcad.io.images import to_tensor
-from lcad.pipeline import LCADPipeline, LCADPipelineOutput
+from lcad.pipeline import LCADPipeline
+from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.color_names import COLOR_PATTERN
 

@@ -70,8 +70,10 @@ def same_result(old: dict | None, new: dict, decisive: Iterable[str] = DECISIVE)
     if old is None:
         return False
     settings = old.get("settings")
-    filled = asdict(Settings()) | settings if isinstance(settings, dict) else settings
-    return all((filled if key == "settings" else old.get(key)) == new[key] for key in decisive)
+    if isinstance(settings, dict):  # a transfer's record has others than a run's
+        defaults = {name: value for name, value in asdict(Settings()).items() if name in new["settings"]}
+        settings = defaults | settings
+    return all((settings if key == "settings" else old.get(key)) == new[key] for key in decisive)
 
 
 def _mask_hash(masks: Tensor) -> str:

@@ -24,7 +24,8 @@ from lcad.data.photos import PhotoDataset
 from lcad.io.images import to_image, to_tensor
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.localizer import PARTS
-from lcad.pipeline import LCADPipeline, LCADPipelineOutput
+from lcad.pipeline import LCADPipeline
+from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.training.attention_supervision import draw_supervision
 from lcad.training.optimization import build_optimizer, clip_gradients, only_trained_weights, step_generator
