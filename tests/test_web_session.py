@@ -16,7 +16,7 @@ from lcad.io.images import ImageError, to_tensor
 from lcad.io.photos import read_photo
 from lcad.web.batch import Finished, colorize_all
 from lcad.web.phrase_masks import regions_at, stroke_of
-from lcad.web.progress import Cancelled, Step, streamed, watched_steps
+from lcad.web.progress import Cancelled, Step, picture_of, streamed
 from lcad.web.session import Candidate, PhotoSession
 from lcad.web.studio import Limits, Studio
 from tests.conftest import random_photo
@@ -150,6 +150,10 @@ def test_an_exact_colour_is_obtained_in_its_region_alone(session):
     assert np.array_equal(session.values(), before)
     with pytest.raises(ValueError, match="unknown colour 'no such'"):
         session.set_color(0, "no such")
+    session.set_color(0, "navy")
+    session.masks.clear(0)  # the colour goes with its region
+    record = json.loads(session.write()[1].read_text())
+    assert record["colors"] is None and not any("color" in row for row in session.report())
     session.masks.clear(1)
     with pytest.raises(ValueError, match="has no region"):
         session.set_color(1, "navy")
@@ -199,23 +203,26 @@ def test_a_run_that_nobody_waits_for_ends(session):
     assert session.cancel.is_set() and not session.studio.turn.locked()
 
 
-def test_steps_are_told_by_the_pipelines_own_callback_where_it_has_one():
-    class WithCallback:
-        def __call__(self, callback_on_step_end=None):
-            for step in range(2):
-                assert callback_on_step_end(self, step, None, {"latents": torch.tensor(step)}) == {}
+def test_the_picture_on_the_way_shows_what_the_step_makes_of_the_latents(session, monkeypatch):
+    monkeypatch.setattr("lcad.web.session.PICTURE_SECONDS", 0)
+    shown = [item.picture for item in session.colorize(1, 3, steps=2) if isinstance(item, Step) and item.picture]
+    pipeline, expected = session.studio.pipeline, []
+    pipeline(
+        session.luminance,
+        num_inference_steps=2,
+        generator=[torch.Generator().manual_seed(3)],
+        callback_on_step_end=lambda _pipe, _step, _t, given: expected.append(given["denoised"]),
+        callback_on_step_end_tensor_inputs=("denoised",),
+    )
+    assert len(shown) == 2
+    for picture, latents in zip(shown, expected, strict=True):
+        assert np.array_equal(picture, picture_of(pipeline, latents, session.luminance))
+    assert not np.array_equal(shown[0], shown[1])
 
-    told, pipeline = [], WithCallback()
-    with watched_steps(pipeline, lambda step, latents: told.append((step, int(latents)))) as arguments:
-        pipeline(**arguments)
-    assert told == [(1, 0), (2, 1)]
 
-
-def test_the_scheduler_is_as_before_after_a_run_that_was_watched(studio):
-    scheduler = studio.pipeline.scheduler
-    with pytest.raises(Cancelled), watched_steps(studio.pipeline, lambda *_: None):
-        raise Cancelled
-    assert "step" not in vars(scheduler)
+def test_a_picture_on_the_way_that_is_not_finite_ends_no_run(session):
+    picture = picture_of(session.studio.pipeline, torch.full((1, 4, 8, 9), torch.nan), session.luminance)
+    assert picture.size == (80, 60)
 
 
 def test_an_error_of_the_work_comes_after_its_items():

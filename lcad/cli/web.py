@@ -57,7 +57,7 @@ def read_auth(pairs: list[str], file: Path | None) -> tuple[tuple[str, str], ...
         ValueError: a line without a name or a password. OSError: no such file.
     """
     lines = pairs if file is None else [*pairs, *filter(None, file.read_text(encoding="utf-8").splitlines())]
-    split = [tuple(line.strip().partition(":")[::2]) for line in lines]
+    split = [(name, password) for name, _, password in (line.strip().partition(":") for line in lines)]
     if not all(name and password for name, password in split):
         raise ValueError("--auth: expected NAME:PASSWORD, such as anna:secret")
     return tuple(split)

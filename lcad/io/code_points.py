@@ -44,7 +44,8 @@ def coded_space(primaries: int, transfer: int) -> tuple[ColorSpace | None, tuple
         return None, ()
     if primaries not in _PRIMARIES or transfer not in (*_CAMERA, *_POWERS, _SRGB):
         raise ProfileError(f"names colours by numbers that are not read (primaries {primaries}, transfer {transfer})")
-    values, notes = np.arange(LEVELS, dtype=np.float64) / (LEVELS - 1), ()
+    values = np.arange(LEVELS, dtype=np.float64) / (LEVELS - 1)
+    notes: tuple[str, ...] = ()
     if transfer in _CAMERA:
         light = np.where(values < 4.5 * 0.018, values / 4.5, ((values + 0.099) / 1.099) ** (1 / 0.45))
         notes = ("is in the curve of a video camera (BT.709), whose inverse is shown",)

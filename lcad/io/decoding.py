@@ -24,8 +24,10 @@ PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 CODES = "code points"  # in `Image.info`: (primaries, transfer, matrix, full range) of a file without a profile
 _UNSPECIFIED = (2, 2)
 _CODESTREAM = b"\xff\x4f\xff\x51"  # how JPEG 2000 itself begins, inside of its file format
-_OTHERS = ("gamma", "chromaticity", "srgb", "icc_profile", "dpi", "aspect", "transparency", "exif", "photoshop", "xmp")
-_OTHERS += ("interlace", "comment", "id_section", CODES)  # in `Image.info`, where a PNG's texts are, too
+_OTHERS = (
+    *("gamma", "chromaticity", "srgb", "icc_profile", "dpi", "aspect", "transparency", "exif", "photoshop", "xmp"),
+    *("interlace", "comment", "id_section", CODES),
+)  # in `Image.info`, where a PNG's texts are, too
 _SRGB_GAMMA = 0.45455
 _SRGB_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 
@@ -82,7 +84,9 @@ def _is_tiff(file: BinaryIO) -> bool:
 
 def _own_info(image: Image.Image, file: BinaryIO) -> dict:
     """`Image.info` without texts that have the name of what else is in it, and with what Pillow does not look for."""
-    texts = {} if image.format != "PNG" else {**image.text, "exif": image.text.get("exif", "").encode("latin-1")}
+    texts: dict[str, str | bytes] = {}
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        texts = {**image.text, "exif": image.text.get("exif", "").encode("latin-1")}
     info = {key: value for key, value in image.info.items() if key not in _OTHERS or value != texts.get(key)}
     if image.format == "PNG":
         chunks = [tuple(content) for _, content in png_chunks(file, (b"cICP",)) if len(content) == 4]

@@ -112,12 +112,12 @@ def exif_color_space(exif: bytes) -> str | None:
     """What EXIF says of colours that no profile explains: "Adobe RGB", "not sRGB", or None: sRGB, or nothing."""
     directory, order = read_exif(exif)
     camera = directory.get(EXIF_IFD)
-    kind, _, value = camera.get(COLOR_SPACE, (0, 0, b"")) if isinstance(camera, dict) else (0, 0, b"")
+    kind, _, value = _entry(camera, COLOR_SPACE)
     if kind != 3 or len(value) < 2:
         return None
     number = struct.unpack(f"{order}H", value[:2])[0]
-    index = camera[INTEROP_IFD].get(1, (0, 0, b"")) if isinstance(camera.get(INTEROP_IFD), dict) else (0, 0, b"")
-    if number == 2 or (number == UNCALIBRATED and index[2][:3] == b"R03"):  # 2: as some cameras have it
+    _, _, index = _entry(camera.get(INTEROP_IFD) if isinstance(camera, dict) else None, 1)
+    if number == 2 or (number == UNCALIBRATED and index[:3] == b"R03"):  # 2: as some cameras have it
         return "Adobe RGB"
     return "not sRGB" if number == UNCALIBRATED else None
 
@@ -178,6 +178,12 @@ def _read_directory(read: Callable[[int, int], bytes], offset: int, order: str, 
             if len(value) == size:
                 directory[tag] = (kind, count, value)
     return directory
+
+
+def _entry(directory: "Entry | Directory | None", tag: int) -> Entry:
+    """A value of a directory; of type 0 and empty where either is missing."""
+    entry = directory.get(tag) if isinstance(directory, dict) else None
+    return entry if isinstance(entry, tuple) else (0, 0, b"")
 
 
 def _raw_profile(info: dict, name: str) -> bytes:

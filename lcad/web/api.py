@@ -1,12 +1,18 @@
 """What the page offers to programs: the same two actions as single calls, for `gradio_client` (docs/web.md)."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
 from lcad.web.visitors import Visitors
 
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+if TYPE_CHECKING:
+    from lcad.web.session import PhotoSession
+
+Told = TypeVar("Told")
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 
 
 def uploads_only(drop: gr.File) -> gr.File:
@@ -36,13 +42,22 @@ def add_api(visitors: Visitors) -> None:
         one, many = gr.Button("colorize"), gr.Button("colorize_many")
 
     def colorize(
-        request: gr.Request, photo, caption, colors, seed, saturation, warmth, file_format
+        request: gr.Request,
+        photo: str | None,
+        caption: str,
+        colors: str,
+        seed: int,
+        saturation: float,
+        warmth: float,
+        file_format: str,
     ) -> tuple[list[str], list[dict]]:
         """Colorize one photo -> the result's file and its record, and what was asked and obtained."""
         session = visitors.session(request.session_hash)
         return _told(lambda: _colorize(session, photo, caption, colors, seed, (saturation, warmth), file_format))
 
-    def colorize_many(request: gr.Request, files, caption, seed) -> tuple[str | None, list[str]]:
+    def colorize_many(
+        request: gr.Request, files: list[str] | None, caption: str, seed: int
+    ) -> tuple[str | None, list[str]]:
         """Colorize photos, with caption files among them -> a ZIP, and a line for each problem."""
         session = visitors.session(request.session_hash)
         return _told(lambda: _colorize_many(session, files, caption, seed))
@@ -58,7 +73,13 @@ def add_api(visitors: Visitors) -> None:
 
 
 def _colorize(
-    session, photo: str | None, caption: str, colors: str, seed: int, look: tuple[float, float], kind: str
+    session: "PhotoSession",
+    photo: str | None,
+    caption: str,
+    colors: str,
+    seed: int,
+    look: tuple[float, float],
+    kind: str,
 ) -> tuple[list[str], list[dict]]:
     if not photo:
         raise ValueError("there is no photo; give a file")
@@ -75,15 +96,18 @@ def _colorize(
     return [str(path) for path in session.write(kind)], session.report()
 
 
-def _colorize_many(session, files: list[str] | None, caption: str, seed: int) -> tuple[str | None, list[str]]:
-    from lcad.web.batch import colorize_all
+def _colorize_many(
+    session: "PhotoSession", files: list[str] | None, caption: str, seed: int
+) -> tuple[str | None, list[str]]:
+    from lcad.web.batch import Finished, colorize_all
 
     given = [Path(file) for file in files or []]
-    *_, done = colorize_all(session.studio, given, session.folder / "batch", caption, int(seed))
+    items = colorize_all(session.studio, given, session.folder / "batch", caption, int(seed))
+    (done,) = [item for item in items if isinstance(item, Finished)]
     return None if done.archive is None else str(done.archive), done.problems
 
 
-def _told(action):
+def _told(action: Callable[[], Told]) -> Told:
     from lcad.web.wiring import one_line
 
     try:

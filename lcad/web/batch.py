@@ -6,6 +6,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lcad.inference.batch_runner import FolderRun
@@ -71,7 +72,7 @@ def colorize_all(
     )
     try:
         yield Step(0, len(given), "Reading")
-        yield from streamed(lambda give: _run(studio, files, caption, runner, give), cancel or threading.Event())
+        yield from streamed(partial(_run, studio, files, caption, runner), cancel or threading.Event())
     except Cancelled:
         pass
     finally:
@@ -79,7 +80,7 @@ def colorize_all(
     yield _pack(folder, runner.summary)
 
 
-def _run(studio: Studio, files: list[Path], caption: str, runner: FolderRun, give: Callable) -> None:
+def _run(studio: Studio, files: list[Path], caption: str, runner: FolderRun, give: Callable[[Step], None]) -> None:
     photos = runner.output.folder.parent / "photos"
     for line in _gather(studio.limits, files, photos):
         runner.summary.failed += 1

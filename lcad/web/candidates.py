@@ -1,11 +1,16 @@
 """One colorization of a photo, and what may be changed of it afterwards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from lcad.inference.plan import Settings
 from lcad.masks.from_text import FoundMasks
+from lcad.pipeline import LCADPipeline
+from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.recoloring.exact_colors import Color
 
 
@@ -26,3 +31,34 @@ class Look:
     saturation: float = 1.0
     warmth: float = 0.0
     colors: dict[int, Color] = field(default_factory=dict)
+
+
+def decoded_picture(
+    pipeline: LCADPipeline,
+    luminance: Tensor,
+    settings: Settings,
+    caption: str,
+    found: FoundMasks | None,
+    on_step: Callable[[int, Tensor], None],
+) -> Tensor:
+    """Colorize one photo -> the model's picture (3, h', w') in [0, 1].
+
+    Args:
+        luminance: L (1, H, W) in [0, 100].
+        on_step: told, after each step, how many are done, and what the last makes of the latents (1, C, h, w); what it
+            raises ends the run.
+    """
+    made = pipeline(
+        [luminance],
+        [caption],
+        [None if found is None else found.instances],
+        num_inference_steps=settings.steps,
+        guidance_scale=settings.guidance,
+        generator=[torch.Generator().manual_seed(settings.seed)],
+        refinement=settings.refinement,
+        output_type="decoded",
+        callback_on_step_end=lambda _pipe, step, _t, tensors: on_step(step + 1, tensors["denoised"]),
+        callback_on_step_end_tensor_inputs=("denoised",),
+    )
+    (decoded,) = cast(LCADPipelineOutput, made).images
+    return decoded

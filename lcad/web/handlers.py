@@ -7,40 +7,44 @@ ValueError or OSError and shown in one line by the page.
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lcad.web import markup
 from lcad.web.progress import Cancelled, Step
 
+if TYPE_CHECKING:  # the page is to be up before torch is imported
+    from lcad.web.session import PhotoSession
+
 TILE = 512  # pixels, long side of the candidates side by side
 DIVIDER_PIXELS = 50_000_000  # before and after are shown at full size up to here, which a browser can hold
 SETTLED = 0.4  # seconds without another change of the look, after which it is worked out at full size
-NO_FILES = {"files": {"value": None, "visible": False}}
-EMPTY = {"gallery": [], "divider": None, "report": "", "made": False, "finished": False} | NO_FILES
 Values = dict[str, object]
+NO_FILES: Values = {"files": {"value": None, "visible": False}}
+EMPTY: Values = {"gallery": [], "divider": None, "report": "", "made": False, "finished": False} | NO_FILES
 
 
-def open_photo(session, path: str | None, caption: str | None = None) -> Values:
+def open_photo(session: "PhotoSession", path: str | None, caption: str | None = None) -> Values:
     """Take a dropped photo; None: the drop zone was emptied."""
     if not path:
         return {}
     notes = session.open(Path(path))
     height, width = session.luminance.shape[-2:]
-    about = f"{session.name}: {width} x {height} pixels, {session.photo.depth} bit"
+    about = f"{session.name}: {width} x {height} pixels, {session.need_photo().depth} bit"
     session.notes = [about, *notes]
     values = EMPTY | {"saturation": 1.0, "warmth": 0.0, "status": markup.status(session.notes)}
     return values | _read(session, caption or "")
 
 
-def read_caption(session, caption: str) -> Values:
+def read_caption(session: "PhotoSession", caption: str) -> Values:
     """Find the phrases of a caption and their regions, if it is another one than before."""
     if session.photo is None or (caption or "").strip() == session.caption:
         return {}
     return _read(session, caption)
 
 
-def _read(session, caption: str) -> Values:
+def _read(session: "PhotoSession", caption: str) -> Values:
     notes = session.read_caption(caption)
     phrases = session.masks.phrases
     choices = [(phrase.text, number) for number, phrase in enumerate(phrases)]
@@ -49,24 +53,24 @@ def _read(session, caption: str) -> Values:
     return EMPTY | {"phrases": radio, "status": shown} | _regions(session)
 
 
-def click(session, number: int | None, place: tuple[int, int]) -> Values:
+def click(session: "PhotoSession", number: int | None, place: tuple[int, int]) -> Values:
     """Give a phrase the region at a pixel (x, y) of the picture with the regions."""
     width, height = session.overlay_size
     session.masks.click(number, (place[0] / width, place[1] / height))
     return _regions(session)
 
 
-def step_region(session, number: int | None, by: int) -> Values:
+def step_region(session: "PhotoSession", number: int | None, by: int) -> Values:
     session.masks.step(number, by)
     return _regions(session)
 
 
-def clear_region(session, number: int | None) -> Values:
+def clear_region(session: "PhotoSession", number: int | None) -> Values:
     session.masks.clear(number)
     return _regions(session)
 
 
-def paint(session, number: int | None, drawing: dict | None, erase: bool) -> Values:
+def paint(session: "PhotoSession", number: int | None, drawing: dict | None, erase: bool) -> Values:
     """Add what is drawn on the canvas to a phrase's region, or take it away."""
     from lcad.web.phrase_masks import stroke_of
 
@@ -76,14 +80,14 @@ def paint(session, number: int | None, drawing: dict | None, erase: bool) -> Val
     return _regions(session) | canvas(session)
 
 
-def canvas(session) -> Values:
+def canvas(session: "PhotoSession") -> Values:
     """The picture to paint on."""
     if session.photo is None:
         return {}
     return {"canvas": {"background": session.overlay(), "layers": [], "composite": None}}
 
 
-def set_color(session, number: int | None, color: str) -> Iterator[Values]:
+def set_color(session: "PhotoSession", number: int | None, color: str) -> Iterator[Values]:
     """Ask for an exact colour of a phrase's region; "": take it back."""
     session.set_color(number, hex_of(color))
     yield _regions(session) | NO_FILES
@@ -91,13 +95,15 @@ def set_color(session, number: int | None, color: str) -> Iterator[Values]:
         yield from result(session)
 
 
-def colorize(session, caption: str, number: float, seed: float, steps: float, guidance: float) -> Iterator[Values]:
+def colorize(
+    session: "PhotoSession", caption: str, number: float, seed: float, steps: float, guidance: float
+) -> Iterator[Values]:
     """Make candidates; each is shown when it is done, and the first is kept until another is chosen.
 
     Args:
         steps, guidance: 0: the model's own.
     """
-    yield {"progress": markup.progress(Step(0, 1, "Waiting for the model"))} | NO_FILES
+    yield NO_FILES | {"progress": markup.progress(Step(0, 1, "Waiting for the model"))}
     values = read_caption(session, caption)
     tiles: list = []
     if values:
@@ -122,12 +128,12 @@ def colorize(session, caption: str, number: float, seed: float, steps: float, gu
         yield from result(session)
 
 
-def stop(session) -> Values:
+def stop(session: "PhotoSession") -> Values:
     session.stop()
     return {}
 
 
-def keep(session, number: int) -> Iterator[Values]:
+def keep(session: "PhotoSession", number: int) -> Iterator[Values]:
     """Choose a candidate."""
     if number == session.chosen or number >= len(session.candidates):  # the last may be one on its way
         return
@@ -136,7 +142,7 @@ def keep(session, number: int) -> Iterator[Values]:
     yield from result(session)
 
 
-def change_look(session, saturation: float, warmth: float) -> Iterator[Values]:
+def change_look(session: "PhotoSession", saturation: float, warmth: float) -> Iterator[Values]:
     """Show other saturation and warmth: at once small, and at full size when nothing changes any more."""
     look = session.look
     if (look.saturation, look.warmth) == (saturation, warmth):
@@ -150,20 +156,20 @@ def change_look(session, saturation: float, warmth: float) -> Iterator[Values]:
         yield from result(session)
 
 
-def preview(session) -> Values:
+def preview(session: "PhotoSession") -> Values:
     """Before and after, small."""
     from lcad.web.studio import SIDE
 
     return {"finished": True, "divider": (session.small.convert("L"), session.thumbnail(session.chosen, SIDE))}
 
 
-def result(session) -> Iterator[Values]:
+def result(session: "PhotoSession") -> Iterator[Values]:
     """Before and after at full size, and the table of what was asked and obtained."""
     yield {"report": markup.report(_with_hex(session.report()))}
     yield {"divider": tuple(map(str, session.pictures(DIVIDER_PIXELS)))}
 
 
-def write(session, suffix: str) -> Values:
+def write(session: "PhotoSession", suffix: str) -> Values:
     """Write the kept candidate and its record for download."""
     paths = session.write(suffix)
     lines = [f"{paths[0].name} is ready", *session.notes]
@@ -175,7 +181,7 @@ def gallery(tiles: list, chosen: int | None = None) -> dict:
     return {"value": tiles, "selected_index": chosen}
 
 
-def title(session, number: int) -> str:
+def title(session: "PhotoSession", number: int) -> str:
     """A candidate's number, and how many colours came as asked."""
     from lcad.inference.adherence import instance_report
 
@@ -199,7 +205,7 @@ def hex_of(color: str | None) -> str:
     return "#" + "".join(f"{min(255, max(0, round(part))):02x}" for part in parts)
 
 
-def _regions(session) -> Values:
+def _regions(session: "PhotoSession") -> Values:
     """The photo with its regions, and the chips that go with them."""
     masks = session.masks
     colors = [_asked(session, number) for number in range(len(masks.phrases))]
@@ -207,7 +213,7 @@ def _regions(session) -> Values:
     return {"photo": session.overlay(), "chips": markup.chips(colors, marked), "regions": True}
 
 
-def _asked(session, number: int) -> str | None:
+def _asked(session: "PhotoSession", number: int) -> str | None:
     """The colour of a phrase as #rrggbb: the exact one, or what its words say."""
     from lcad.recoloring.exact_colors import parse_color, to_hex
 
@@ -228,6 +234,7 @@ def _with_hex(rows: list[dict]) -> list[dict]:
     from lcad.recoloring.exact_colors import to_hex
 
     def shown(lab: list[float]) -> str:
-        return to_hex(lab_to_rgb(torch.tensor(lab)[:, None, None])[:, 0, 0].tolist())
+        red, green, blue = lab_to_rgb(torch.tensor(lab)[:, None, None])[:, 0, 0].tolist()
+        return to_hex((red, green, blue))
 
     return [row | {"obtained_hex": shown(row["obtained"])} for row in rows]

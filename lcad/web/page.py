@@ -190,10 +190,9 @@ def _many_photos(studio: Studio) -> SimpleNamespace:
 
 def _examples(folder: Path | None) -> list[tuple[Path, str]]:
     """Photos with a caption of their own, in the order of the captions."""
-    file = None if folder is None else folder / "captions.json"
-    if file is None or not file.is_file():
+    if folder is None or not (folder / "captions.json").is_file():
         return []
-    captions = json.loads(file.read_text(encoding="utf-8"))
+    captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
     return [(folder / "images" / name, lines[0]) for name, lines in captions.items()]
 
 

@@ -109,7 +109,7 @@ class PhraseMasks:
         number = self.check(number)
         if not stroke.any():
             raise ValueError("nothing is painted yet; draw on the picture first")
-        mask, size = self.masks[number], tuple(stroke.shape)
+        mask, size = self.masks[number], (stroke.shape[0], stroke.shape[1])
         base = torch.zeros(size) if mask is None else resized(mask, size)
         self._set(number, base * (1 - stroke) if erase else torch.maximum(base, stroke))
 
@@ -126,14 +126,15 @@ class PhraseMasks:
         used = [k for k in range(len(self.phrases)) if self.has_region(k)]
         if not used or not self.edited:
             return self._found if used else None
-        scores = [1.0 if self.scores[k] is None else self.scores[k] for k in used]
+        scores = [1.0 if score is None else score for score in (self.scores[k] for k in used)]
         instances = InstanceMasks([self.phrases[k] for k in used], self.stacked(used))
         return FoundMasks(instances, scores, list(self.phrases))
 
     def stacked(self, numbers: list[int]) -> Tensor:
         """The masks of some phrases that have one, (len(numbers), h, w), at the size of the largest."""
-        size = max((tuple(self.masks[k].shape) for k in numbers), key=lambda size: size[0] * size[1])
-        return torch.stack([resized(self.masks[k], size) for k in numbers])
+        masks = [mask for mask in (self.masks[k] for k in numbers) if mask is not None]
+        height, width = max((mask.shape for mask in masks), key=lambda shape: shape[0] * shape[1])
+        return torch.stack([resized(mask, (height, width)) for mask in masks])
 
     def drawn_on(self, photo: Image.Image) -> Image.Image:
         """The photo with each region's outline in the phrase's own colour, see `lcad.masks.overlay.OUTLINES`."""

@@ -6,6 +6,13 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lcad.web.studio import Studio
+
+if TYPE_CHECKING:  # imported when the page is built
+    from gradio import Blocks
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -36,17 +43,17 @@ class Gate:
     rebinding); the Host header gives that away.
     """
 
-    def __init__(self, app, hosts: Iterable[str] = ()):
+    def __init__(self, app: "ASGIApp", hosts: Iterable[str] = ()):
         self.app, self.hosts = app, frozenset(hosts)
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if scope["type"] in ("http", "websocket") and not self._allowed(scope):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"not allowed"})
             return
         await self.app(scope, receive, send)
 
-    def _allowed(self, scope) -> bool:
+    def _allowed(self, scope: "Scope") -> bool:
         path = scope["path"].lower()
         if "/proxy=" in path or "/file=http" in path:
             return False
@@ -55,7 +62,7 @@ class Gate:
         return not self.hosts or name.strip("[]") in self.hosts
 
 
-def serve(studio, address: Address, examples: Path | None = None, block: bool = True):
+def serve(studio: Studio, address: Address, examples: Path | None = None, block: bool = True) -> "Blocks | None":
     """Serve the page until it is interrupted -> Gradio's page, where `block` is False.
 
     Raises:
@@ -98,7 +105,7 @@ def serve(studio, address: Address, examples: Path | None = None, block: bool = 
     return None
 
 
-def _warm_up(studio) -> None:
+def _warm_up(studio: Studio) -> None:
     try:
         studio.warm_up()
     except Exception as error:  # the first visitor is told, in the page

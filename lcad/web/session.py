@@ -13,7 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -33,9 +32,9 @@ from lcad.text.captions import plain_line
 from lcad.text.phrases import find_phrases
 from lcad.text.reading import not_understood
 from lcad.upsampling import recolor, recolored_strips, resize
-from lcad.web.candidates import Candidate, Look
+from lcad.web.candidates import Candidate, Look, decoded_picture
 from lcad.web.phrase_masks import PhraseMasks
-from lcad.web.progress import Step, picture_of, streamed, watched_steps
+from lcad.web.progress import Step, picture_of, streamed
 from lcad.web.studio import SIDE, Studio
 
 PICTURE_SECONDS = 2.0  # between two pictures of a run on its way
@@ -59,7 +58,10 @@ class PhotoSession:
         self.studio, self.folder, self.cancel = studio, studio.new_folder(), threading.Event()
         self._reading = threading.Lock()
         self.photo: Photo | None = None
-        self.name, self.notes, self._shown = "", [], 0
+        self.name, self._shown = "", 0
+        self.notes: list[str] = []
+        self.candidates: list[Candidate] = []
+        self._full: np.ndarray | None = None
         self._forget("")
 
     def open(self, path: Path, name: str | None = None) -> list[str]:
@@ -87,7 +89,7 @@ class PhotoSession:
         Raises:
             ValueError: no photo yet, or a caption that is too long.
         """
-        self._need_photo()
+        self.need_photo()
         caption = plain_line(caption or "").strip()
         if len(caption) > LONGEST_CAPTION:
             raise ValueError(f"the caption has {len(caption):,} characters; at most {LONGEST_CAPTION:,} are read")
@@ -133,8 +135,9 @@ class PhotoSession:
     @property
     def overlay_size(self) -> tuple[int, int]:
         """(width, height) of `overlay`."""
-        self._need_photo()
-        return tuple(max(1, round(side * SIDE / max(self.small.size))) for side in self.small.size)
+        self.need_photo()
+        width, height = (max(1, round(side * SIDE / max(self.small.size))) for side in self.small.size)
+        return width, height
 
     def colorize(
         self, number: int = 4, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -144,14 +147,14 @@ class PhotoSession:
         Raises:
             ValueError: no photo, values that are not allowed, or a result that is not finite. Cancelled: see `stop`.
         """
-        self._need_photo()
+        self.need_photo()
         checked = self.studio.settings(steps, guidance, seed=int(seed), samples=int(number))
         every = [replace(checked, seed=checked.seed + k, samples=1) for k in range(checked.samples)]
         made_from = self.caption, self.masks.found()
         self.cancel.clear()
         self.candidates, self.chosen, self._full = [], 0, None
 
-        def work(give: Callable[[object], None]) -> None:
+        def work(give: Callable[[Step | Candidate], None]) -> None:
             for settings in every:
                 with self.studio.turn:
                     decoded = self._sample(settings, *made_from, len(every), give)
@@ -180,25 +183,26 @@ class PhotoSession:
 
     def before(self) -> Image.Image:
         """The photo's luminance at full size."""
-        self._need_photo()
+        self.need_photo()
         return to_image(luminance_to_rgb(self.luminance))
 
     def values(self) -> np.ndarray:
         """The kept candidate (H, W, 3) at full size, in the photo's depth and profile."""
-        candidate = self._kept()
-        if self._full is None:
-            size = tuple(self.luminance.shape[-2:])
-            full = np.empty((*size, 3), np.uint16 if self.photo.depth == 16 else np.uint8)
+        candidate, photo = self._kept(), self.need_photo()
+        full = self._full
+        if full is None:
+            size = self.luminance.shape[-2], self.luminance.shape[-1]
+            full = np.empty((*size, 3), np.uint16 if photo.depth == 16 else np.uint8)
             dyes = self._dyes(candidate)
             for rows, rgb in recolored_strips(self.luminance[None], candidate.decoded[None]):
                 part = rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)
-                full[rows] = self.photo.encoded(apply_look(part, self.look.saturation, self.look.warmth))
+                full[rows] = photo.encoded(apply_look(part, self.look.saturation, self.look.warmth))
             self._full = full
-        return self._full
+        return full
 
     def after(self) -> Image.Image:
         """The kept candidate at full size, as a viewer shows it."""
-        return self.photo.shown(self.values())
+        return self.need_photo().shown(self.values())
 
     def pictures(self, most: int) -> tuple[Path, Path]:
         """Files of the grey photo and of the kept candidate to look at, at full size or with `most` pixels at most."""
@@ -222,10 +226,11 @@ class PhotoSession:
         if found is None:
             return []
         picture = self.thumbnail(self.chosen)
-        rows, numbers = instance_report(picture, found.instances), sorted(self.look.colors)
-        if numbers:
+        rows, numbers = instance_report(picture, found.instances), self._dyed()
+        dyes = self._dyes(candidate)
+        if dyes is not None:
             rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
-            dyes, colors = self._dyes(candidate), [self.look.colors[k] for k in numbers]
+            colors = [self.look.colors[k] for k in numbers]
             exact = dict(zip(numbers, color_rows(dyes.apply(rgb), dyes.edges, colors), strict=True))
             for row, phrase in zip(rows, found.instances.phrases, strict=True):
                 own = exact.get(self.masks.phrases.index(phrase)) if phrase in self.masks.phrases else None
@@ -243,18 +248,18 @@ class PhotoSession:
         Raises:
             ValueError: nothing to write, or an unknown format. OSError: the disk, or more pixels than the format holds.
         """
-        candidate, photo = self._kept(), Path(self.name)
+        candidate, photo, name = self._kept(), self.need_photo(), Path(self.name)
         if suffix == OWN:
-            suffix = photo.suffix.lower() if photo.suffix.lower() in FORMATS else ".png"
+            suffix = name.suffix.lower() if name.suffix.lower() in FORMATS else ".png"
         if suffix not in FORMATS:
             raise ValueError(f"unknown format {suffix!r}; allowed: {OWN}, {', '.join(FORMATS)}")
         shutil.rmtree(self.folder / "result", ignore_errors=True)
-        job = Job(photo, candidate.caption, f"{result_names([photo])[photo]}_colorized")
+        job = Job(name, candidate.caption, f"{result_names([name])[name]}_colorized")
         output = OutputFolder(self.folder / "result", suffix, overwrite=True)
         paths = output.results(job)
         record = self._record(job, candidate, paths)
-        write(Result(Loaded(job, self.photo, self.small, candidate.found, record), [self.values()], [], record), output)
-        self.notes = notes_on_writing(self.photo, suffix)
+        write(Result(Loaded(job, photo, self.small, candidate.found, record), [self.values()], [], record), output)
+        self.notes = notes_on_writing(photo, suffix)
         if suffix in (".jpg", ".jpeg"):
             self.notes.append("a JPEG alters the luminance a little; PNG and TIFF keep it exactly")
         paths.append(output.record(job))
@@ -268,36 +273,36 @@ class PhotoSession:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _sample(self, settings: Settings, caption: str, found: FoundMasks | None, many: int, give: Callable) -> Tensor:
+    def _sample(
+        self,
+        settings: Settings,
+        caption: str,
+        found: FoundMasks | None,
+        many: int,
+        give: Callable[[Step | Candidate], None],
+    ) -> Tensor:
+        """One candidate's decoded picture (3, h', w') in [0, 1]; each step is given, now and then with a picture."""
         pipeline, shown, k = self.studio.pipeline, time.monotonic(), len(self.candidates)
         small = _fitted(self._small_luminance, PICTURE_SIDE)
 
-        def tell(step: int, latents: Tensor | None = None) -> None:
+        def tell(step: int, denoised: Tensor | None = None) -> None:
             nonlocal shown
             picture = None
-            if latents is not None and time.monotonic() - shown > PICTURE_SECONDS:
-                picture, shown = picture_of(pipeline, latents, small), time.monotonic()
+            if denoised is not None and time.monotonic() - shown > PICTURE_SECONDS:
+                picture, shown = picture_of(pipeline, denoised, small), time.monotonic()
             text = f"Candidate {k + 1} of {many}, step {step} of {settings.steps}"
             give(Step(k * settings.steps + step, many * settings.steps, text, picture))
 
         tell(0)
-        with watched_steps(pipeline, tell) as watched:
-            (decoded,) = pipeline(
-                [self.luminance],
-                [caption],
-                [None if found is None else found.instances],
-                num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
-                generator=[torch.Generator().manual_seed(settings.seed)],
-                refinement=settings.refinement,
-                output_type="decoded",
-                **watched,
-            ).images
-        return decoded
+        return decoded_picture(pipeline, self.luminance, settings, caption, found, tell)
+
+    def _dyed(self) -> list[int]:
+        """The phrases with an exact colour whose region was not taken away since."""
+        return [k for k in sorted(self.look.colors) if self.masks.has_region(k)]
 
     def _dyes(self, candidate: Candidate) -> Dyes | None:
         """What gives the objects their exact colours; None: none is asked for."""
-        numbers = [k for k in sorted(self.look.colors) if self.masks.has_region(k)]
+        numbers = self._dyed()
         if not numbers:
             return None
         rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
@@ -307,7 +312,7 @@ class PhotoSession:
         """As the command line's, with what was changed afterwards; names of files here are without their folders."""
         record = self.studio.recorder.record(job, candidate.found, self._sha256, paths)
         look = {"saturation": self.look.saturation, "warmth": self.look.warmth}
-        colors = [f"{self.masks.phrases[k].text}={to_hex(color)}" for k, color in sorted(self.look.colors.items())]
+        colors = [f"{self.masks.phrases[k].text}={to_hex(self.look.colors[k])}" for k in self._dyed()]
         return record | {
             "settings": asdict(candidate.settings) | look,
             "colors": colors or None,
@@ -322,12 +327,14 @@ class PhotoSession:
         self.masks = PhraseMasks([], None, lambda: self.studio.provider(self.small, []))
         self.look, self._full = getattr(self, "look", Look()), None
 
-    def _need_photo(self) -> None:
+    def need_photo(self) -> Photo:
+        """Raises ValueError: there is none yet."""
         if self.photo is None:
             raise ValueError("there is no photo yet; drop one first")
+        return self.photo
 
     def _kept(self) -> Candidate:
-        self._need_photo()
+        self.need_photo()
         if not self.candidates:
             raise ValueError("nothing is colorized yet")
         return self.candidates[self.chosen]

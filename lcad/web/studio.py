@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import: the page is to be up before they are
     from lcad.inference.plan import Settings
@@ -77,7 +77,7 @@ class Studio:
         device: str = "auto",
         dtype: str = "float32",
         keep: Path | None = None,
-        mask_weights: dict[str, str | None] | None = None,
+        mask_weights: dict[str, Any] | None = None,
     ):
         self.model, self.limits, self.device, self.dtype, self.keep = model, limits, device, dtype, keep
         self._mask_weights = mask_weights or {}
@@ -130,7 +130,7 @@ class Studio:
 
         self.find_masks, self.recorder  # noqa: B018
 
-    def settings(self, steps: int | None = None, guidance: float | None = None, **others) -> "Settings":
+    def settings(self, steps: int | None = None, guidance: float | None = None, **others: Any) -> "Settings":
         """As `lcad.inference.plan.settings_of`, of this model, within the limits.
 
         Raises:

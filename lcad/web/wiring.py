@@ -4,8 +4,10 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -13,10 +15,15 @@ from lcad.web import handlers, markup
 from lcad.web.progress import Step
 from lcad.web.visitors import Visitors
 
+if TYPE_CHECKING:
+    from lcad.web.session import PhotoSession
+
 USER_ERRORS = (OSError, ValueError)
-MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # events that sample wait for each other
-CHANGED = ("photo", "chips", "phrases", "caption", "gallery", "divider", "report", "files", "saturation", "warmth")
-CHANGED += ("status", "progress", "canvas", "regions", "made", "finished")
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # events that sample wait for each other
+CHANGED = (
+    *("photo", "chips", "phrases", "caption", "gallery", "divider", "report", "files", "saturation", "warmth"),
+    *("status", "progress", "canvas", "regions", "made", "finished"),
+)
 log = logging.getLogger(__name__)
 
 
@@ -32,13 +39,13 @@ def wire_photo(ui: SimpleNamespace, visitors: Visitors, examples: list[tuple[Pat
     """The events of the tab for one photo."""
     outputs = [getattr(ui, name) for name in CHANGED]
 
-    def wire(trigger: Callable, function: Callable, *names: str, selects: bool = False, **options) -> None:
+    def wire(trigger: Callable, function: Callable, *names: str, selects: bool = False, **options: Any) -> None:
         inputs = [getattr(ui, name) for name in names]
         made = _selecting(ui, visitors, function) if selects else _plain(ui, visitors, function)
         options = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"} | options
         trigger(made, inputs, outputs, **options)
 
-    def example(session, number: int) -> dict:
+    def example(session: "PhotoSession", number: int) -> handlers.Values:
         path, caption = examples[number]
         return {"caption": caption} | handlers.open_photo(session, str(path), caption)
 
@@ -56,8 +63,8 @@ def wire_photo(ui: SimpleNamespace, visitors: Visitors, examples: list[tuple[Pat
     wire(ui.any_color.click, _any_color, "phrases")
     ui.picker.input(handlers.hex_of, ui.picker, ui.color, queue=False, api_visibility="private")
     wire(ui.painting.expand, handlers.canvas)
-    wire(ui.add.click, lambda session, *given: handlers.paint(session, *given, False), "phrases", "canvas")
-    wire(ui.erase.click, lambda session, *given: handlers.paint(session, *given, True), "phrases", "canvas")
+    wire(ui.add.click, partial(handlers.paint, erase=False), "phrases", "canvas")
+    wire(ui.erase.click, partial(handlers.paint, erase=True), "phrases", "canvas")
     wire(ui.colorize.click, handlers.colorize, "caption", "number", "seed", "steps", "guidance", **MODEL)
     wire(ui.stop.click, handlers.stop, queue=False)
     wire(ui.gallery.select, handlers.keep, selects=True)
@@ -112,12 +119,12 @@ def leaving(visitors: Visitors) -> Callable:
 def _plain(ui: SimpleNamespace, visitors: Visitors, function: Callable) -> Callable:
     if not inspect.isgeneratorfunction(function):
 
-        def once(request: gr.Request, *given) -> dict:
+        def once(request: gr.Request, *given: object) -> dict:
             return next(_values(ui, visitors, request, function, given))
 
         return once
 
-    def many(request: gr.Request, *given) -> Iterator[dict]:
+    def many(request: gr.Request, *given: object) -> Iterator[dict]:
         yield from _values(ui, visitors, request, function, given)
 
     return many
@@ -126,7 +133,7 @@ def _plain(ui: SimpleNamespace, visitors: Visitors, function: Callable) -> Calla
 def _selecting(ui: SimpleNamespace, visitors: Visitors, function: Callable) -> Callable:
     """A handler whose last value is what was selected: a number, or a pixel (x, y)."""
 
-    def select(request: gr.Request, event: gr.SelectData, *given) -> Iterator[dict]:
+    def select(request: gr.Request, event: gr.SelectData, *given: object) -> Iterator[dict]:
         yield from _values(ui, visitors, request, function, (*given, event.index))
 
     return select
@@ -150,7 +157,7 @@ def _update(name: str, value: object) -> object:
     return gr.update(**value) if name in ("phrases", "gallery", "files") and isinstance(value, dict) else value
 
 
-def _any_color(session, number: int | None) -> Iterator[dict]:
+def _any_color(session: "PhotoSession", number: int | None) -> Iterator[handlers.Values]:
     yield from handlers.set_color(session, number, "")
 
 
