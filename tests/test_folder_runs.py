@@ -343,7 +343,8 @@ def test_a_run_that_overwrites_is_resumed_as_such(run, photos):
     before = np.asarray(read_image(run.out / names[0]), int)
     (run.out / names[0]).write_bytes(new[names[0]][:50])
     assert sample.main(["--resume", str(run.out)]) == 0
-    assert np.abs(np.asarray(read_image(run.out / names[0]), int) - before).max() <= 2, "in a batch of its own"
+    again = np.asarray(read_image(run.out / names[0]), int)
+    assert np.abs(again - before).mean() < 0.05, "in a batch of its own"
 
 
 @pytest.mark.parametrize(

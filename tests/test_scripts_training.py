@@ -206,7 +206,7 @@ def test_runs_limited_by_epochs_can_be_resumed(tmp_path, photo_folder, capsys):
 def test_runs_limited_by_hours_decay_by_the_time_they_have_used(tmp_path, photo_folder):
     config = write_config(
         tmp_path, "timed", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER | {"final_learning_rate": 1e-3},
-        trainer={"steps": None, "hours": 0.0005, "validate_every": 10**6, "checkpoint_every": 10**6},
+        trainer={"steps": None, "hours": 0.001, "validate_every": 10**6, "checkpoint_every": 10**6},
     )  # fmt: skip
     assert train_pixel.main(["--config", str(config)]) == 0
     rates = list(logged(tmp_path / "timed", "lr-Adam").values())
