@@ -151,7 +151,9 @@ def test_an_exact_colour_is_obtained_in_its_region_alone(session):
     with pytest.raises(ValueError, match="unknown colour 'no such'"):
         session.set_color(0, "no such")
     session.set_color(0, "navy")
+    assert not np.array_equal(session.values(), before)
     session.masks.clear(0)  # the colour goes with its region
+    assert np.array_equal(session.values(), before)
     record = json.loads(session.write()[1].read_text())
     assert record["colors"] is None and not any("color" in row for row in session.report())
     session.masks.clear(1)

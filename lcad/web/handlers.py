@@ -53,31 +53,32 @@ def _read(session: "PhotoSession", caption: str) -> Values:
     return EMPTY | {"phrases": radio, "status": shown} | _regions(session)
 
 
-def click(session: "PhotoSession", number: int | None, place: tuple[int, int]) -> Values:
+def click(session: "PhotoSession", number: int | None, place: tuple[int, int]) -> Iterator[Values]:
     """Give a phrase the region at a pixel (x, y) of the picture with the regions."""
     width, height = session.overlay_size
     session.masks.click(number, (place[0] / width, place[1] / height))
-    return _regions(session)
+    yield from _changed_regions(session)
 
 
-def step_region(session: "PhotoSession", number: int | None, by: int) -> Values:
+def step_region(session: "PhotoSession", number: int | None, by: int) -> Iterator[Values]:
     session.masks.step(number, by)
-    return _regions(session)
+    yield from _changed_regions(session)
 
 
-def clear_region(session: "PhotoSession", number: int | None) -> Values:
+def clear_region(session: "PhotoSession", number: int | None) -> Iterator[Values]:
     session.masks.clear(number)
-    return _regions(session)
+    yield from _changed_regions(session)
 
 
-def paint(session: "PhotoSession", number: int | None, drawing: dict | None, erase: bool) -> Values:
+def paint(session: "PhotoSession", number: int | None, drawing: dict | None, erase: bool) -> Iterator[Values]:
     """Add what is drawn on the canvas to a phrase's region, or take it away."""
     from lcad.web.phrase_masks import stroke_of
 
     session.masks.check(number)
     layers = [] if drawing is None else [np.asarray(layer) for layer in drawing["layers"]]
     session.masks.paint(number, stroke_of(layers, (session.small.height, session.small.width)), erase)
-    return _regions(session) | canvas(session)
+    yield canvas(session)
+    yield from _changed_regions(session)
 
 
 def canvas(session: "PhotoSession") -> Values:
@@ -211,6 +212,14 @@ def _regions(session: "PhotoSession") -> Values:
     colors = [_asked(session, number) for number in range(len(masks.phrases))]
     marked = [masks.has_region(number) for number in range(len(masks.phrases))]
     return {"photo": session.overlay(), "chips": markup.chips(colors, marked), "regions": True}
+
+
+def _changed_regions(session: "PhotoSession") -> Iterator[Values]:
+    """The regions, and with exact colours the result, which is another one in other regions."""
+    yield _regions(session)
+    if session.candidates and session.look.colors:
+        yield NO_FILES
+        yield from result(session)
 
 
 def _asked(session: "PhotoSession", number: int) -> str | None:

@@ -31,14 +31,14 @@ class PhraseMasks:
 
     Attributes:
         masks, scores: of each phrase; None where it has none, and where the region was given by hand.
-        edited: was anything changed by hand?
+        changes: how often a region was changed by hand.
     """
 
     def __init__(self, phrases: list[Phrase], found: FoundMasks | None, propose: Callable[[], Regions]):
         self.phrases, self._found, self._propose = phrases, found, propose
         self.masks: list[Tensor | None] = [None] * len(phrases)
         self.scores: list[float | None] = [None] * len(phrases)
-        self.edited = False
+        self.changes = 0
         self._clicked: tuple[int, Point, int] | None = None  # phrase, place, rank among the regions there
         self._stepped: dict[int, int] = {}  # phrase -> region
         if found is not None:
@@ -124,7 +124,7 @@ class PhraseMasks:
     def found(self) -> FoundMasks | None:
         """The masks as they are now, for the pipeline and the record; None: there are none."""
         used = [k for k in range(len(self.phrases)) if self.has_region(k)]
-        if not used or not self.edited:
+        if not used or not self.changes:
             return self._found if used else None
         scores = [1.0 if score is None else score for score in (self.scores[k] for k in used)]
         instances = InstanceMasks([self.phrases[k] for k in used], self.stacked(used))
@@ -145,7 +145,8 @@ class PhraseMasks:
         return outlined(photo, FoundMasks(InstanceMasks(self.phrases, torch.stack(masks))))
 
     def _set(self, number: int, mask: Tensor | None) -> None:
-        self.masks[number], self.scores[number], self.edited = mask, None, True
+        self.masks[number], self.scores[number] = mask, None
+        self.changes += 1
 
 
 def regions_at(regions: Tensor, point: Point) -> list[int]:

@@ -62,6 +62,7 @@ class PhotoSession:
         self.notes: list[str] = []
         self.candidates: list[Candidate] = []
         self._full: np.ndarray | None = None
+        self._full_at = 0  # changes of the regions until then, which exact colours depend on
         self._forget("")
 
     def open(self, path: Path, name: str | None = None) -> list[str]:
@@ -189,15 +190,15 @@ class PhotoSession:
     def values(self) -> np.ndarray:
         """The kept candidate (H, W, 3) at full size, in the photo's depth and profile."""
         candidate, photo = self._kept(), self.need_photo()
-        full = self._full
-        if full is None:
+        full, changes = self._full, self.masks.changes if self.look.colors else 0
+        if full is None or self._full_at != changes:
             size = self.luminance.shape[-2], self.luminance.shape[-1]
             full = np.empty((*size, 3), np.uint16 if photo.depth == 16 else np.uint8)
             dyes = self._dyes(candidate)
             for rows, rgb in recolored_strips(self.luminance[None], candidate.decoded[None]):
                 part = rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)
                 full[rows] = photo.encoded(apply_look(part, self.look.saturation, self.look.warmth))
-            self._full = full
+            self._full, self._full_at = full, changes
         return full
 
     def after(self) -> Image.Image:
