@@ -66,7 +66,7 @@ def test_steps_share_the_time_and_start_from_each_other(packed, tmp_path):
     hours = [configs[name].trainer.hours * 3600 for name in names]  # what is left is shared out among what is left
     left = [sum(step.share for step in choose_steps(True, True)[k:]) for k in range(5)]
     shares = [step.share for step in choose_steps(True, True)]
-    assert hours == pytest.approx([600 * own / all - 5 for own, all in zip(shares, left, strict=True)], abs=3)
+    assert hours == pytest.approx([600 * own / all - 5 for own, all in zip(shares, left, strict=True)], abs=15)
     inits = [configs[name].init for name in names]
     assert inits[0] is None and [Path(init).parent.name for init in inits[1:]] == [
         "autoencoder", "luminance", "colorization", "colorization",

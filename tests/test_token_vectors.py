@@ -42,7 +42,7 @@ def test_config_and_held_embeddings(vectors, tmp_path):
     assert torch.allclose(tokens / tokens.std(), vectors.float() / vectors.float().std(), atol=1e-3)
     trainable = ["text_encoder.*", "!text_encoder.*token_embedding*"]
     stage = LatentStage(pipeline, LatentConfig(trainable=trainable), TrainerConfig())
-    held = [name for name, value in stage._named().items() if not value.requires_grad and name.startswith("text")]
+    held = [name for name, value in stage.named_parts().items() if not value.requires_grad and name.startswith("text")]
     assert held == ["text_encoder.embeddings.token_embedding.weight"] and stage.text_trained
     with pytest.raises(ValueError, match="'!text_encoder.wings' matches no parameter"):
         LatentStage(pipeline, LatentConfig(trainable=[*trainable, "!text_encoder.wings"]), TrainerConfig())
