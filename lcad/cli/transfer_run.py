@@ -132,10 +132,7 @@ class TransferRun:
         rest = None
         if self.fill is not None and float(transfer.confidence.min()) < 1:
             rest = self.fill(luminance, caption)
-        values = np.empty((*luminance.shape[-2:], 3), np.uint16 if photo.depth == 16 else np.uint8)
-        for rows, rgb in transfer.strips(luminance, rest):
-            values[rows] = photo.encoded(rgb)
-        return values
+        return photo.encoded_strips((luminance.shape[-2], luminance.shape[-1]), transfer.strips(luminance, rest))
 
     def _record(self, job: Job, picture: Path, path: Path) -> dict:
         """What decides a result, and where it comes from."""

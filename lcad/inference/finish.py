@@ -102,12 +102,10 @@ def _at_full_size(
         parts = ((rows, rgb[0]) for rows, rgb in recolored_strips(luminance[None], decoded[None]))
     else:
         parts = [(slice(0, height), resize(decoded[None], size)[0].clamp(0, 1))]
-    values = np.empty((height, width, 3), np.uint16 if photo.depth == 16 else np.uint8)
-    for rows, rgb in parts:
-        if dyes is not None:
-            rgb = dyes.apply(rgb, rows, (height, width))
-        values[rows] = photo.encoded(apply_look(rgb, settings.saturation, settings.warmth))
-    return values, dyes
+    if dyes is not None:
+        parts = ((rows, dyes.apply(rgb, rows, (height, width))) for rows, rgb in parts)
+    looked = ((rows, apply_look(rgb, settings.saturation, settings.warmth)) for rows, rgb in parts)
+    return photo.encoded_strips((height, width), looked), dyes
 
 
 def _judge(item: Loaded, images: list[Image.Image], settings: Settings) -> tuple[list[int], list[list[dict]]]:

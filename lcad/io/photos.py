@@ -7,6 +7,7 @@ LittleCMS finds in the values.
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -116,6 +117,13 @@ class Photo:
         if self.icc is None or self.space is None:
             return quantized(rgb, self.depth)
         return self.space.encoded(rgb.clamp(0, 1).movedim(0, -1).numpy(), self.depth)
+
+    def encoded_strips(self, size: tuple[int, int], parts: Iterable[tuple[slice, Tensor]]) -> np.ndarray:
+        """Rows with their sRGB (3, rows, W) in [0, 1] -> the values (H, W, 3) of a result of this size."""
+        values = np.empty((*size, 3), np.uint16 if self.depth == 16 else np.uint8)
+        for rows, rgb in parts:
+            values[rows] = self.encoded(rgb)
+        return values
 
     def shown(self, values: np.ndarray) -> Image.Image:
         """Values of a result (H, W, 3) -> 8 bit sRGB."""

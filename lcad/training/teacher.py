@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from lcad.models.loading import first_line
 from ldm.checkpoint import load_state_dict
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want them
@@ -47,7 +48,7 @@ class Teacher(nn.Module):
         try:
             self.features = create_feature_extractor(model.eval(), {node: "features"})
         except ValueError as error:
-            raise ValueError(f"latent.teacher_node: {node!r} is not in {model_name} ({_first_line(error)})") from error
+            raise ValueError(f"latent.teacher_node: {node!r} is not in {model_name} ({first_line(error)})") from error
         if file:
             wanted = self.features.state_dict()
             given = {key: value for key, value in load_state_dict(Path(file)).items() if key in wanted}
@@ -113,7 +114,3 @@ class AlignmentHead(nn.Sequential):
         if said.shape[-2:] != wanted.shape[-2:]:
             said = F.interpolate(said, wanted.shape[-2:], mode="bilinear", antialias=True)
         return 1 - F.cosine_similarity(said, wanted.float(), dim=1).mean()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

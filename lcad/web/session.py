@@ -193,11 +193,10 @@ class PhotoSession:
         full, changes = self._full, self.masks.changes if self.look.colors else 0
         if full is None or self._full_at != changes:
             size = self.luminance.shape[-2], self.luminance.shape[-1]
-            full = np.empty((*size, 3), np.uint16 if photo.depth == 16 else np.uint8)
-            dyes = self._dyes(candidate)
-            for rows, rgb in recolored_strips(self.luminance[None], candidate.decoded[None]):
-                part = rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)
-                full[rows] = photo.encoded(apply_look(part, self.look.saturation, self.look.warmth))
+            dyes, strips = self._dyes(candidate), recolored_strips(self.luminance[None], candidate.decoded[None])
+            parts = ((rows, rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)) for rows, rgb in strips)
+            looked = ((rows, apply_look(rgb, self.look.saturation, self.look.warmth)) for rows, rgb in parts)
+            full = photo.encoded_strips(size, looked)
             self._full, self._full_at = full, changes
         return full
 
