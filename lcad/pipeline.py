@@ -14,10 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.color import luminance_to_hint
 from lcad.denoiser import Conditions, build_denoiser
 from lcad.instance_sampling import Refinement
-from lcad.io.images import to_tensor
 from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.guided_decoder import decode_pictures
@@ -34,6 +33,7 @@ from lcad.pipeline_inputs import (
     one_each,
     step_callback,
 )
+from lcad.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.sampling import sample
@@ -43,7 +43,7 @@ TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller res
 LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer ones keep the long side of this aspect
 SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
 
-Photo = Image.Image | Tensor
+Photo = Image.Image | Tensor | PreparedPhoto
 Masks = Tensor | np.ndarray | InstanceMasks | None
 
 
@@ -203,8 +203,8 @@ class LCADPipeline(DiffusionPipeline):
         """Colorize photos.
 
         Args:
-            image: a photo or a list: PIL, (3, H, W) in [0, 1], or its L (1, H, W) in [0, 100]; colours are
-                ignored, only the luminance is used. Photos of one call must come to the same `model_size`.
+            image: a photo or a list: PIL, (3, H, W) in [0, 1], its L (1, H, W) in [0, 100], or a `PreparedPhoto`, for
+                several calls; only the luminance is used. Photos of one call must come to the same `model_size`.
             caption: one for each photo; None or "": "a colorful image". `prompt` is diffusers' name for it.
             masks: instance masks in photo pixels, {0, 1} or soft, (phrases, H, W) for one photo or a list with
                 None for photos without. The i-th mask belongs to the i-th phrase of the comma-separated
@@ -237,14 +237,11 @@ class LCADPipeline(DiffusionPipeline):
             ValueError: arguments that do not fit together, or a result that is not finite.
         """
         # 1. Check inputs
-        photos = [
-            photo if isinstance(photo, Tensor) else to_tensor(photo)
-            for photo in ([image] if isinstance(image, (Image.Image, Tensor)) else image)
-        ]
+        photos = [PreparedPhoto.of(photo) for photo in ([image] if isinstance(image, Photo) else image)]
         captions, copies = one_each(caption if prompt is None else prompt, len(photos)), num_images_per_prompt
         mask_list = list(masks) if isinstance(masks, list) else [masks] * len(photos)
         check_inputs(photos, captions, mask_list, output_luminance, output_type, callback_on_step_end_tensor_inputs)
-        sizes = common_sizes({self.model_sizes(*photo.shape[-2:], long_side, tiled_side) for photo in photos})
+        sizes = common_sizes({self.model_sizes(photo.height, photo.width, long_side, tiled_side) for photo in photos})
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         if colors is not None:  # imported where they are used: they segment
@@ -253,20 +250,22 @@ class LCADPipeline(DiffusionPipeline):
             targets = targets_of_photos(colors, len(photos), output_type)
 
         # 2. Luminance, masks and text, once a photo
-        luminances = [photo if len(photo) == 1 else rgb_to_luminance(photo.float().cpu()) for photo in photos]
         instances = [
-            self.find_masks([own], [text])[0] if isinstance(mask, str) and mask == "auto" and refinement is not None
-            else instance_masks(mask, text, self.tokenizer, own)
-            for mask, text, own in zip(mask_list, captions, luminances, strict=True)
+            self.find_masks([photo], [text])[0] if isinstance(mask, str) and mask == "auto" and refinement is not None
+            else instance_masks(mask, text, self.tokenizer, (photo.height, photo.width))
+            for mask, text, photo in zip(mask_list, captions, photos, strict=True)
         ]  # fmt: skip
-        text = self._encode_text(captions, negative_prompt, copies)
+        text = text_embeddings(self, photos, captions).repeat_interleave(copies, 0)
+        if self._guidance_scale != 1:  # unconditional rows behind them
+            unconditional = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
+            text = torch.cat([text, unconditional.expand_as(text)])
 
         # 3. Denoise, at the model's size and then in tiles if they are asked for
         z, done, stride = None, 0, latent_stride(self.vae)
         tile = sizes[0][0] // stride, sizes[0][1] // stride
         self.num_timesteps = steps * len(sizes)
         for size in sizes:
-            features = [part.repeat_interleave(copies, 0) for part in self.luminance_features(luminances, size)]
+            features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
             conditions = Conditions(features[-1], text, masks_here, refinement)
             self.scheduler.set_timesteps(steps)
@@ -289,8 +288,8 @@ class LCADPipeline(DiffusionPipeline):
         rows, guides = None, features if luminance_guidance else None
         results = z if output_type == "latent" else list(decode_pictures(self.vae, z, guides))
         if output_type not in ("latent", "decoded"):
-            own = [luminance for luminance in luminances for _ in range(copies)]
-            results = finish_photos(results, own, output_luminance)
+            own = [photo for photo in photos for _ in range(copies)]
+            results = finish_photos(results, [photo.luminance for photo in own], output_luminance)
             if colors is not None:
                 asked = [item for item in zip(captions, instances, targets, strict=True) for _ in range(copies)]
                 results, rows = color_results(self, results, own, asked)
@@ -298,16 +297,16 @@ class LCADPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results, colors=rows) if return_dict else (results,)
 
-    def find_masks(self, luminances: list[Tensor], captions: list[str]) -> list[InstanceMasks | None]:
+    def find_masks(self, photos: list[Photo], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the
         phrase whose word attends to it (docs/masks.md). None for a photo without any.
 
         Args:
-            luminances: L (1, H, W) in [0, 100] of each photo.
+            photos: as in a call.
         """
         from lcad.masks.from_text import masks_from_captions  # it segments: slow to import, and training does without
 
-        return masks_from_captions(self.with_localizer(), luminances, captions)
+        return masks_from_captions(self.with_localizer(), [PreparedPhoto.of(photo) for photo in photos], captions)
 
     @torch.no_grad()
     def luminance_features(self, luminances: list[Tensor], size: tuple[int, int]) -> list[Tensor]:
@@ -320,13 +319,6 @@ class LCADPipeline(DiffusionPipeline):
         resized = torch.cat([resize(luminance[None], size) for luminance in luminances])  # (B, 1, h, w)
         hint = luminance_to_hint(resized, self.config.hint_scale)
         return self.luminance_encoder(hint.to(self._execution_device, self.luminance_encoder.dtype))
-
-    def _encode_text(self, captions: list[str], negative_prompt: str, copies: int) -> Tensor:
-        """(B, 77, D), and with guidance as many unconditional rows behind them."""
-        text = encode_captions(self.tokenizer, self.text_encoder, captions).repeat_interleave(copies, 0)
-        if self._guidance_scale == 1:
-            return text
-        return torch.cat([text, encode_captions(self.tokenizer, self.text_encoder, [negative_prompt]).expand_as(text)])
 
     def _draw_latents(
         self, count: int, size: tuple[int, int], generator: torch.Generator | list[torch.Generator] | None

@@ -42,7 +42,7 @@ def one_each(caption: str | list[str] | None, photos: int) -> list[str]:
 
 
 def check_inputs(
-    photos: list[Tensor],
+    photos: Sequence,
     captions: list[str],
     masks: list,
     output_luminance: str,
@@ -72,12 +72,12 @@ def common_sizes(sizes: set[tuple[tuple[int, int], ...]]) -> tuple[tuple[int, in
 
 
 def instance_masks(
-    masks: Tensor | np.ndarray | InstanceMasks | None, caption: str, tokenizer: CLIPTokenizer, photo: Tensor
+    masks: Tensor | np.ndarray | InstanceMasks | None, caption: str, tokenizer: CLIPTokenizer, own: tuple[int, int]
 ) -> InstanceMasks | None:
     """Masks as they are given; arrays (phrases, H, W) belong to the comma-separated phrases of the caption.
 
     Args:
-        photo: (..., H, W), whose shape they must have.
+        own: (H, W) of the photo, whose shape they must have.
 
     Raises:
         ValueError: they cannot be meant for this photo and caption.
@@ -91,7 +91,7 @@ def instance_masks(
             f"masks of shape {tuple(masks.shape)} for {len(phrases)} phrases in {caption!r}; "
             "expected (phrases, H, W), at most one for each comma-separated phrase"
         )
-    (height, width), own = masks.shape[-2:], photo.shape[-2:]
+    height, width = masks.shape[-2:]
     if abs(height * own[1] - width * own[0]) > SHAPE_TOLERANCE * max(own):
         raise ValueError(
             f"masks of {width}x{height} pixels for a photo of {own[1]}x{own[0]}; "

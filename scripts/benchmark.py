@@ -33,6 +33,7 @@ from lcad.io.images import to_image
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import comma_phrases
 from lcad.training.start import build_pipeline
 from ldm.autoencoder import latent_stride
@@ -109,7 +110,9 @@ def time_masks(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     """Seconds of all that `--masks regions` adds to a photo: regions, attention of the phrases, matching."""
     photo = Image.fromarray(astronaut())  # 512 x 512
     find = build_finder("regions", pipeline)
-    return median_times({"finding_masks": lambda: find(Path(), photo, CAPTION)}, repeats, pipeline.device)
+    return median_times(
+        {"finding_masks": lambda: find(Path(), PreparedPhoto.of(photo), CAPTION)}, repeats, pipeline.device
+    )
 
 
 def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from lcad.color import rgb_to_luminance
 from lcad.io.images import read_image, to_tensor
 from lcad.masks.sources import build_finder
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.registration import WrongPair
 from lcad.recoloring.transfer import transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
@@ -130,7 +131,7 @@ def test_find_masks_is_the_librarys_finder_and_feeds_colorize():
     image = to_tensor(photo).movedim(0, -1)[None]
     caption = "a red cup, a brown table"
     masks, mask, phrases = call("LCADFindMasks", model=model, image=image, caption=caption)
-    own = build_finder("auto", model)(Path(), photo, caption)
+    own = build_finder("auto", model)(Path(), PreparedPhoto.of(photo), caption)
     assert len(masks) == 1
     assert torch.equal(masks[0].masks, own.instances.masks)
     assert mask.shape == (len(own.instances.phrases), 64, 96) and 0 <= mask.min() <= mask.max() <= 1

@@ -216,7 +216,7 @@ def test_masks_of_cropped_photos(tmp_path):
     asked = []
 
     def find(photo, image, caption):
-        asked.append((photo.name, image.size))
+        asked.append((photo.name, (image.width, image.height)))
         return FoundMasks(InstanceMasks(["left", "edge"], masks), scores=[0.5, 0.4])
 
     samples = [Sample(tmp_path / name, "a caption") for name in ("wide.png", "square.png")]

@@ -11,6 +11,7 @@ from PIL import Image
 from lcad.color import lab_to_rgb, luminance_to_rgb, mean_color, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import read_image, to_tensor
 from lcad.masks.types import InstanceMasks
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import mask_edges, masks_at
 from lcad.recoloring.exact_colors import (
     ColorTarget,
@@ -227,7 +228,7 @@ def test_finding_objects(tiny_pipeline):
     mask = torch.ones(40, 60)
     targets = color_targets({"cup": "navy", "dog": "red", "@70,5": "red"})
     targets += [ColorTarget(mask, (0, 1, 0)), ColorTarget(torch.ones(60, 40), (0, 1, 0))]
-    found = find(targets, photo, caption, InstanceMasks([phrase], known))
+    found = find(targets, PreparedPhoto.of(photo), caption, InstanceMasks([phrase], known))
     assert [target.name for target in found.targets] == ["mask", "cup"], "larger ones first"
     assert found.masks.shape == (2, 40, 60) and found.masks[1].mean() == pytest.approx(0.5, abs=0.01)
     assert len(found.notes) == 3
@@ -237,9 +238,9 @@ def test_finding_objects(tiny_pipeline):
 def test_a_point_finds_the_region_under_it():
     values = np.full((60, 80), 60, np.uint8)
     values[15:45, 10:40] = 200
-    mask = region_at(Image.fromarray(values), (20, 30))
+    mask = region_at(PreparedPhoto.of(Image.fromarray(values)), (20, 30))
     assert torch.equal(mask, torch.from_numpy(values == 200).float())
-    assert region_at(Image.new("L", (8, 8), 90), (3, 3)).shape == (8, 8)
+    assert region_at(PreparedPhoto.of(Image.new("L", (8, 8), 90)), (3, 3)).shape == (8, 8)
 
 
 def test_the_pipeline_gives_colours(tiny_pipeline):

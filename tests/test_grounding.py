@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from lcad.masks.attention import phrase_attention
 from lcad.models.localizer import FILE, PARTS
 from lcad.pipeline import LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import find_phrases
 from ldm.checkpoint import CheckpointError
 from tests.conftest import random_photo
@@ -36,11 +37,13 @@ def test_a_folder_keeps_them_and_looks_with_them(tiny_pipeline, grounding, tmp_p
     loaded, photo, caption = LCADPipeline.from_pretrained(tmp_path), random_photo(0), "the red cup, the blue dish"
     phrases = find_phrases(caption, loaded.tokenizer)
     plain, expected, found = (
-        phrase_attention(model, photo, caption, phrases)
+        phrase_attention(model, PreparedPhoto.of(photo), caption, phrases)
         for model in (loaded, pipeline.with_localizer(), loaded.with_localizer())
     )
     assert torch.equal(expected, found) and not torch.allclose(found, plain, atol=1e-3)
-    assert torch.equal(plain, phrase_attention(tiny_pipeline, photo, caption, phrases)), "its own weights stay"
+    assert torch.equal(plain, phrase_attention(tiny_pipeline, PreparedPhoto.of(photo), caption, phrases)), (
+        "its own weights stay"
+    )
     assert loaded.with_localizer().config.image_size == loaded.config.image_size
     assert tiny_pipeline.with_localizer() is tiny_pipeline, "without any it looks as it is"
 

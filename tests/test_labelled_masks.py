@@ -11,6 +11,7 @@ from PIL import Image
 
 from lcad.masks.files import MaskError
 from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
+from lcad.prepared_photo import PreparedPhoto
 from tests.conftest import random_photo
 
 LEFT, RIGHT = ([[x, 0, x + 20, 0, x + 20, 40, x, 40]] for x in (0, 28))
@@ -26,25 +27,25 @@ def finder(tmp_path, tiny_pipeline):
 
 
 def test_a_word_alone_gets_all_its_objects(finder):
-    found = finder(PHOTO, random_photo(0), "two red cups and a blue hat")
+    found = finder(PHOTO, PreparedPhoto.of(random_photo(0)), "two red cups and a blue hat")
     assert [phrase.text for phrase in found.instances.phrases] == ["red cups"]
     assert found.instances.masks[0].mean().item() == pytest.approx(40 / 48, abs=0.03)
     assert found.notes == ["no labelled object for 'blue hat'"]
 
 
 def test_phrases_of_one_word_share_the_objects(finder):
-    found = finder(PHOTO, random_photo(0), "the blue cup on the right, the red cup on the left")
+    found = finder(PHOTO, PreparedPhoto.of(random_photo(0)), "the blue cup on the right, the red cup on the left")
     assert [phrase.text for phrase in found.instances.phrases] == ["blue cup", "red cup"]
     right, left = found.instances.masks
     assert torch.nonzero(right)[:, 1].min() > torch.nonzero(left)[:, 1].max()
 
 
 def test_a_photo_without_labels(finder):
-    assert finder(Path("other.png"), random_photo(0), "a red cup") is None
+    assert finder(Path("other.png"), PreparedPhoto.of(random_photo(0)), "a red cup") is None
 
 
 def test_what_a_caption_says_and_is_not_understood_is_noted(finder):
-    found = finder(PHOTO, random_photo(0), "two red cups and a car that is not blue")
+    found = finder(PHOTO, PreparedPhoto.of(random_photo(0)), "two red cups and a car that is not blue")
     assert [phrase.text for phrase in found.instances.phrases] == ["red cups"]
     assert any("not blue" in note and "passed over" in note for note in found.notes)
 
@@ -73,7 +74,7 @@ def test_label_maps(tmp_path, tiny_pipeline):
     ids[20:] = 2
     Image.fromarray(ids).save(tmp_path / "p.png")
     find = finder_of_labels(tiny_pipeline, map_labels(tmp_path, classes))
-    found = find(PHOTO, random_photo(0), "a green lawn under a blue sky")
+    found = find(PHOTO, PreparedPhoto.of(random_photo(0)), "a green lawn under a blue sky")
     assert [phrase.object for phrase in found.instances.phrases] == ["lawn", "sky"]
     assert found.instances.masks[0, 20:].min() == 1 and found.instances.masks[1, :20].min() == 1
     with pytest.raises(MaskError, match="is 48x40, but the photo is 30x30"):

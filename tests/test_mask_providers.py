@@ -12,11 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
+from lcad.io.images import shrink
 from lcad.masks.providers import PROVIDERS, ProviderOptions
 from lcad.masks.referring import _detection_prompt, clipseg_provider, grounded_regions, grounding_dino_provider
 from lcad.masks.sam import box_masks, load_sam, sam_provider, sam_regions
 from lcad.masks.superpixels import AREA, LONG_SIDE
-from lcad.masks.types import enlarge, shrink
+from lcad.masks.types import enlarge
 from ldm.checkpoint import CheckpointError
 from tests.conftest import random_photo
 

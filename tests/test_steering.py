@@ -56,7 +56,7 @@ class PaintingPipeline:
         results = []
         for image, caption in zip(images, captions, strict=True):
             a, b = example_color(self.choose(caption), np.random.default_rng(0))
-            lab = torch.tensor([55.0, a * 0.5, b * 0.5])[:, None, None].expand(3, *image.shape[-2:])
+            lab = torch.tensor([55.0, a * 0.5, b * 0.5])[:, None, None].expand(3, image.height, image.width)
             results.append(lab_to_rgb(lab))
         return SimpleNamespace(images=results)
 

@@ -218,12 +218,14 @@ def test_the_picture_on_the_way_shows_what_the_step_makes_of_the_latents(session
     )
     assert len(shown) == 2
     for picture, latents in zip(shown, expected, strict=True):
-        assert np.array_equal(picture, picture_of(pipeline, latents, session.luminance))
+        assert np.array_equal(picture, picture_of(pipeline, latents, session.prepared, session.luminance))
     assert not np.array_equal(shown[0], shown[1])
 
 
 def test_a_picture_on_the_way_that_is_not_finite_ends_no_run(session):
-    picture = picture_of(session.studio.pipeline, torch.full((1, 4, 8, 9), torch.nan), session.luminance)
+    picture = picture_of(
+        session.studio.pipeline, torch.full((1, 4, 8, 9), torch.nan), session.prepared, session.luminance
+    )
     assert picture.size == (80, 60)
 
 

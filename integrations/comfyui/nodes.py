@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lcad.color import rgb_to_luminance
-from lcad.io.images import to_image
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.transfer import transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
 from ldm.devices import DTYPES, choose_device
@@ -135,12 +135,12 @@ class FindMasks:
         finder = build_finder("auto", model)
         found, shown, lines = [], [], []
         for number, photo in enumerate(photos_of(image)):
-            grey = to_image(photo)
-            result = finder(Path(), grey, caption) if caption.strip() else None
+            prepared = PreparedPhoto.of(photo)
+            result = finder(Path(), prepared, caption) if caption.strip() else None
             instances = None if result is None or not result.instances.phrases else result.instances
             found.append(instances)
             if instances is not None:
-                shown.append(enlarge(instances.masks, grey))
+                shown.append(enlarge(instances.masks, prepared))
                 lines += [f"{number}: {phrase.text}" for phrase in instances.phrases]
         empty = torch.zeros(1, *image.shape[1:3])
         return found, torch.cat(shown).float() if shown else empty, "\n".join(lines)

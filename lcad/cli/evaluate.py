@@ -102,6 +102,7 @@ def colorize_with_model(
 
     from lcad.evaluation import runs
     from lcad.inference.plan import settings_of
+    from lcad.inference.records import model_hash
     from lcad.masks.from_text import kept_masks
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
@@ -118,7 +119,7 @@ def colorize_with_model(
         if not made:  # by the first, whole model, for all of them
             find_masks = build_finder(args.masks, pipeline, masks)
             if find_masks is not None:
-                find_masks = kept_masks(find_masks, args.output / "masks", pipeline.tokenizer)
+                find_masks = kept_masks(find_masks, args.output / "masks", pipeline.tokenizer, model_hash(pipeline))
         options = {"seed": args.seed, "size": args.size, "output_luminance": args.output_luminance}
         run = runs.ablation(name, model, settings_of(pipeline, args.steps, args.guidance, **options))
         for level, samples in levels.items():

@@ -16,9 +16,8 @@ from lcad.inference.records import file_hash, model_hash, same_result, to_json
 from lcad.inference.run_records import pixel_hash
 from lcad.inference.summary import SHEET_ROWS, THUMBNAIL, Summary, one_line
 from lcad.io.contact_sheet import Row
-from lcad.io.images import read_image, write_bytes, write_image
+from lcad.io.images import read_image, shrink, write_bytes, write_image
 from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
-from lcad.masks.types import shrink
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.recoloring.transfer import Transfer, transfer_colors

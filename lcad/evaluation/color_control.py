@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from lcad.color import mean_color
-from lcad.io.images import read_image, to_image, to_tensor
+from lcad.io.images import read_image, to_tensor
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
 from lcad.masks.from_text import FoundMasks, MaskFinder
@@ -26,6 +26,7 @@ from lcad.masks.types import InstanceMasks
 from lcad.models.perceptual import psnr
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.color_names import COLOR_PATTERN, HUES, name_color
 from lcad.text.phrases import find_phrases
 
@@ -86,7 +87,7 @@ def finder_of_objects(objects: list[MainObject], tokenizer: CLIPTokenizer) -> Ma
     """The true mask of each photo's main object, for the phrase that names its colour."""
     spans = {item.photo: (item.span[0], item.mask) for item in objects}
 
-    def find(photo: Path, _image: Image.Image, caption: str) -> FoundMasks:
+    def find(photo: Path, _prepared: PreparedPhoto, caption: str) -> FoundMasks:
         start, mask = spans[photo]
         own = [p for p in find_phrases(caption, tokenizer) if p.characters[0] <= start < p.characters[1]][:1]
         return FoundMasks(InstanceMasks(own, mask[None][: len(own)]))
@@ -127,9 +128,10 @@ def steer_photos(
         side = item.mask.shape[-1]
         rgb = to_tensor(read_image(item.photo).resize((side, side), Image.Resampling.BICUBIC))
         texts = [item.asking_for(word) for word in SWAPPED]
-        masks = [_instances(find_masks, item.photo, rgb, text) for text in texts]
+        photo = PreparedPhoto.of(rgb)
+        masks = [_instances(find_masks, item.photo, photo, text) for text in texts]
         generators = [torch.Generator().manual_seed(0) for _ in SWAPPED]
-        made = pipeline([rgb] * len(texts), texts, [*masks], generator=generators, output_type="pt", **options)
+        made = pipeline([photo] * len(texts), texts, [*masks], generator=generators, output_type="pt", **options)
         images = list(cast(LCADPipelineOutput, made).images)
         inside, outside = (
             np.stack([mean_color(image, mask)[1:] for image in images]) for mask in (item.mask, 1 - item.mask)
@@ -142,9 +144,9 @@ def steer_photos(
     return rows, pictures
 
 
-def _instances(find_masks: MaskFinder | None, photo: Path, rgb: Tensor, caption: str) -> InstanceMasks | None:
+def _instances(find_masks: MaskFinder | None, photo: Path, rgb: PreparedPhoto, caption: str) -> InstanceMasks | None:
     """The masks of a caption's phrases, if there are some."""
-    found = None if find_masks is None else find_masks(photo, to_image(rgb), caption)
+    found = None if find_masks is None else find_masks(photo, rgb, caption)
     return None if found is None or not found.instances.phrases else found.instances
 
 
@@ -190,12 +192,13 @@ def steer_scenes(
             for name, image in zip(batch, rgb, strict=True)
         ]
         captions = [scenes[name]["captions"][level] for name in batch]
+        photos = [PreparedPhoto.of(image) for image in rgb]
         found = [
-            _instances(find_masks, Path(name), image, caption)
-            for name, image, caption in zip(batch, rgb, captions, strict=True)
+            _instances(find_masks, Path(name), photo, caption)
+            for name, photo, caption in zip(batch, photos, captions, strict=True)
         ]
         generators = [torch.Generator().manual_seed(0) for _ in batch]
-        made = pipeline([*rgb], captions, [*found], generator=generators, output_type="pt", **options)
+        made = pipeline([*photos], captions, [*found], generator=generators, output_type="pt", **options)
         images = list(cast(LCADPipelineOutput, made).images)
         for name, true, image, regions in zip(batch, rgb, images, masks, strict=True):
             quality = psnr(true, image).item()

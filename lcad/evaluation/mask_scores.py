@@ -13,6 +13,7 @@ from lcad.io.images import read_image
 from lcad.masks.from_text import MaskFinder
 from lcad.masks.labelled import Labels, same_object
 from lcad.masks.types import enlarge
+from lcad.prepared_photo import PreparedPhoto
 
 CENTER = 0.5  # of each side: the box in the middle of the photo
 
@@ -40,7 +41,7 @@ def score_masks(
         image, caption = read_image(photo), captions[photo.name][0]
         size = image.height, image.width
         labelled = labels(photo, size)
-        found = find_masks(photo, image, caption) if labelled else None
+        found = find_masks(photo, PreparedPhoto.of(image), caption) if labelled else None
         if found is None:
             continue
         own_size = enlarge(found.instances.masks, image)

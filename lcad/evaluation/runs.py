@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from lcad.data.build.manifest import MANIFEST, read_manifest, verify
 from lcad.evaluation.baselines import Method
 from lcad.evaluation.scoring import Sample, fitted, middle_square
@@ -18,6 +16,7 @@ from lcad.io.images import image_folder, list_images, read_image, to_image, to_t
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.captions import SCARCE_CAPTION, read_captions
 from lcad.text.levels import caption_at_level
 
@@ -119,11 +118,11 @@ def cropped(
     if find_masks is None:
         return made, None
 
-    def find(photo: Path, image: Image.Image, caption: str) -> FoundMasks | None:
+    def find(photo: Path, image: PreparedPhoto, caption: str) -> FoundMasks | None:
         original = originals.get(photo)
         if original is None:
             return find_masks(photo, image, caption)
-        found = find_masks(original, read_image(original), caption)
+        found = find_masks(original, PreparedPhoto.of(read_image(original)), caption)
         if found is None:
             return None
         masks = middle_square(found.instances.masks)

@@ -5,8 +5,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from lcad.color import mean_color
-from lcad.io.images import to_tensor
-from lcad.masks.types import InstanceMasks, shrink
+from lcad.io.images import shrink, to_tensor
+from lcad.masks.types import InstanceMasks
 from lcad.text.color_names import name_color
 from lcad.text.color_object_pairs import asked_color, one_color
 

@@ -20,13 +20,14 @@ from lcad.inference.reading import read_ahead
 from lcad.inference.records import DECISIVE, MASKS, Recorder, file_hash, same_result
 from lcad.inference.summary import Summary, one_line
 from lcad.io.contact_sheet import contact_sheet
-from lcad.io.images import ImageError, read_image, read_size, write_image
+from lcad.io.images import ImageError, read_image, read_size, shrink, write_image
 from lcad.io.photos import Photo, notes_on_writing
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
-from lcad.masks.types import InstanceMasks, enlarge, shrink
+from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.object_masks import FoundObjects, object_finder
 
 
@@ -165,24 +166,25 @@ class FolderRun:
             return self._fail(job, obstacle)
         paths = self.output.results(job)
         notes = photo.notes + notes_on_writing(photo, paths[0].suffix)
-        image = photo.preview()
-        if self.settings.size is None and max(image.size) > LONGEST_ASPECT * min(image.size):
+        size = photo.values.shape[:2]
+        if self.settings.size is None and max(size) > LONGEST_ASPECT * min(size):
             notes.append(f"is longer than {LONGEST_ASPECT} times its short side; the model sees it smaller than others")
         self._note(job, notes)
-        found = self._find_masks(job, image)
-        objects = self._find_objects(job, image, found)
+        prepared = _prepared(photo)
+        found = self._find_masks(job, prepared)
+        objects = self._find_objects(job, prepared, found)
         if self.settings.size is not None:
-            image = image.resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
-            photo = Photo(np.asarray(image))
-            found = None if found is None else _resized(found, self.settings.size)
-        record = self._recorder.record(job, found, photo_hash, paths, objects) | {"size": [image.width, image.height]}
-        record["notes"] = notes
-        image = shrink(image, SHOWN_SIDE)
+            resized = photo.preview().resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
+            photo = Photo(np.asarray(resized))
+            prepared, found = _prepared(photo), None if found is None else _resized(found, self.settings.size)
+        record = self._recorder.record(job, found, photo_hash, paths, objects)
+        record |= {"size": [prepared.width, prepared.height], "notes": notes}
+        image = shrink(prepared.image, SHOWN_SIDE)
         there = [path.exists() for path in paths]
         same = same_result(read_result_record(self.output.record(job)), record)
         kept = None if company or not same or not all(there) else self._read_kept(paths)
         if kept is None and (company or self.output.overwrite or not any(there) or same):
-            return Loaded(job, photo, image, found, record, company, objects)
+            return Loaded(job, photo, prepared, image, found, record, company, objects)
         if kept is not None:
             self.summary.add_row(job, image, kept)
             self._log({"name": job.name, "outcome": "kept"})
@@ -205,11 +207,11 @@ class FolderRun:
                 raise
             return None
 
-    def _find_masks(self, job: Job, image: Image.Image) -> FoundMasks | None:
+    def _find_masks(self, job: Job, photo: PreparedPhoto) -> FoundMasks | None:
         if self.find_masks is None or job.level == "scarce" or not job.caption:  # no phrases for the masks
             return None
         try:
-            found = self.find_masks(job.photo, image, job.caption)
+            found = self.find_masks(job.photo, photo, job.caption)
         except (MaskError, ImageError) as error:
             self.summary.add_problem(f"{error}; {job.photo.name} is colorized without masks")
             return None
@@ -217,22 +219,22 @@ class FolderRun:
             return None
         self._note(job, found.notes)
         if self.options.show_masks:
-            sheet = contact_sheet([mask_row(image, job.caption, found)])
+            sheet = contact_sheet([mask_row(photo.image, job.caption, found)])
             write_image(self.output.folder / SHOWN_MASKS / f"{job.name}.png", sheet)
         if self.options.save_masks and len(found.instances.phrases):
-            self._save_masks(job, found, image)
+            self._save_masks(job, found, photo)
         return found if len(found.instances.phrases) else None
 
-    def _find_objects(self, job: Job, image: Image.Image, found: FoundMasks | None) -> FoundObjects | None:
+    def _find_objects(self, job: Job, photo: PreparedPhoto, found: FoundMasks | None) -> FoundObjects | None:
         """The objects that are to have exact colours; those that are not found are problems."""
         if not job.colors:
             return None
-        objects = self.find_objects(job.colors, image, job.caption, None if found is None else found.instances)
+        objects = self.find_objects(job.colors, photo, job.caption, None if found is None else found.instances)
         for note in objects.notes:
             self.summary.add_problem(f"{job.photo}: {note}; colorized without it")
         return objects if objects.targets else None
 
-    def _save_masks(self, job: Job, found: FoundMasks, photo: Image.Image) -> None:
+    def _save_masks(self, job: Job, found: FoundMasks, photo: PreparedPhoto) -> None:
         folder, stem, phrases = self.output.folder / SAVED_MASKS, job.photo.stem, found.instances.phrases
         if not stem.strip("."):
             return self._note(job, ["masks are not saved: no folder can be called as this photo; give it a name"])
@@ -259,12 +261,12 @@ class FolderRun:
 
     def _colorize_together(self, batch: list[Loaded]) -> list[Result]:
         settings, started = self.settings, time.perf_counter()
-        luminances, samples = [item.photo.luminance() for item in batch], []
+        samples = []
         for k in range(settings.samples):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
                 pictures = self.pipeline(
-                    luminances,
+                    [item.prepared for item in batch],
                     [item.job.caption for item in batch],
                     [item.instances for item in batch],
                     num_inference_steps=settings.steps,
@@ -283,10 +285,11 @@ class FolderRun:
             samples.append(pictures)
         names = [item.job.name for item in batch]
         made = []
-        for item, luminance, own in zip(batch, luminances, zip(*samples, strict=True), strict=True):
+        for item, own in zip(batch, zip(*samples, strict=True), strict=True):
             if item.company:
                 continue
-            made.append(self._attempt(item.job, lambda _, *args: finish(*args), item, luminance, own, settings))
+            made.append(self._attempt(item.job, lambda _, *args: finish(*args), item, own, settings))
+            item.prepared.release()
         made = [result for result in made if result is not None]
         for result in made:
             result.record |= {"batch": names, "seconds": round((time.perf_counter() - started) / len(batch), 2)}
@@ -334,6 +337,10 @@ def _reason(job: Job, error: Exception) -> str:
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"
     return text if job.photo.name in text else f"{job.photo}: {text}"
+
+
+def _prepared(photo: Photo) -> PreparedPhoto:
+    return PreparedPhoto(photo.values.shape[:2], photo.luminance, photo.preview)
 
 
 def _resized(found: FoundMasks, size: int) -> FoundMasks:

@@ -12,10 +12,11 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.inference.records import to_json
 from lcad.inference.run_records import pixel_hash
-from lcad.io.images import to_tensor, write_bytes
+from lcad.io.images import shrink, to_tensor, write_bytes
 from lcad.io.photos import Photo, write_photo
 from lcad.masks.from_text import FoundMasks
-from lcad.masks.types import InstanceMasks, shrink
+from lcad.masks.types import InstanceMasks
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import EDGE_SIDE, Dyes
 from lcad.recoloring.exact_colors import color_rows, find_dyes
 from lcad.recoloring.looks import apply_look
@@ -31,6 +32,7 @@ class Loaded:
 
     job: Job
     photo: Photo
+    prepared: PreparedPhoto
     image: Image.Image  # 8 bit RGB, `SHOWN_SIDE` at most
     found: FoundMasks | None
     record: dict
@@ -52,14 +54,13 @@ class Result:
     record: dict
 
 
-def finish(item: Loaded, luminance: torch.Tensor, pictures: list[torch.Tensor], settings: Settings) -> Result:
+def finish(item: Loaded, pictures: list[torch.Tensor], settings: Settings) -> Result:
     """What is kept of the model's pictures of a photo, at the photo's size.
 
     Args:
-        luminance: L (1, H, W) of the photo.
         pictures: (3, h, w) in [0, 1], one for each sample.
     """
-    made = [_at_full_size(luminance, decoded, item, settings) for decoded in pictures]
+    made = [_at_full_size(decoded, item, settings) for decoded in pictures]
     images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own, _ in made]
     order, reports = _judge(item, images, settings)
     record = item.record | {"instances": reports}
@@ -85,12 +86,10 @@ def write(result: Result, output: OutputFolder) -> list[str]:
     return list(map(pixel_hash, result.values))
 
 
-def _at_full_size(
-    luminance: torch.Tensor, decoded: torch.Tensor, item: Loaded, settings: Settings
-) -> tuple[np.ndarray, Dyes | None]:
+def _at_full_size(decoded: torch.Tensor, item: Loaded, settings: Settings) -> tuple[np.ndarray, Dyes | None]:
     """The result (H, W, 3) in the photo's depth and profile, and how its objects came to their exact colours."""
+    luminance, photo, own = item.prepared.luminance, item.photo, settings.output_luminance == "input"
     height, width = size = luminance.shape[-2:]
-    photo, own = item.photo, settings.output_luminance == "input"
     dyes = None
     parts: Iterable[tuple[slice, torch.Tensor]]
     if item.objects is not None:

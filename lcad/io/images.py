@@ -134,6 +134,13 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
 
 
+def shrink(photo: Image.Image, side: int) -> Image.Image:
+    """The photo as RGB, with `side` pixels at most on its long side."""
+    scale = min(1, side / max(photo.size))
+    width, height = (max(1, round(length * scale)) for length in photo.size)
+    return photo.convert("RGB").resize((width, height), Image.Resampling.BOX)
+
+
 def to_image(rgb: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] (clipped) -> PIL RGB."""
     array = (rgb.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from lcad.color import rgb_to_luminance
-from lcad.io.images import to_tensor
-from lcad.masks.types import shrink
+from lcad.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.text.phrases import Phrase
 from ldm.attention import LogitTransform, layer_sizes
 from ldm.autoencoder import latent_stride
-from ldm.text_encoder import encode_captions
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
@@ -25,7 +21,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def phrase_attention(
-    pipeline: "LCADPipeline", photo: Image.Image, caption: str, phrases: list[Phrase], seed: int = 0
+    pipeline: "LCADPipeline", photo: PreparedPhoto, caption: str, phrases: list[Phrase], seed: int = 0
 ) -> Tensor:
     """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 
@@ -36,11 +32,10 @@ def phrase_attention(
     object.
     """
     size = pipeline.model_size(photo.height, photo.width)
-    luminance = rgb_to_luminance(to_tensor(shrink(photo, max(size))))
     stride = latent_stride(pipeline.vae)
     latent_size = size[0] // stride, size[1] // stride
-    features = pipeline.luminance_features([luminance, luminance.flip(-1)], size)[-1]
-    text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [caption] * 2)
+    seen = [luminance_features(pipeline, [photo], size, mirrored)[-1] for mirrored in (False, True)]
+    features, text = torch.cat(seen), text_embeddings(pipeline, [photo] * 2, [caption] * 2)
     maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (2, P, Q) of each layer
 
     def collect(name: str, logits: Tensor) -> Tensor:  # (2, M, Q, T)

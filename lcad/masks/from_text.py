@@ -4,33 +4,32 @@ Shapes: P phrases with a mask, H x W the masks' size.
 """
 
 import hashlib
-import tempfile
+import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from lcad.color import luminance_to_rgb
-from lcad.io.images import to_image
+from lcad.io.images import whole_file
 from lcad.masks.attention import phrase_attention
-from lcad.masks.files import read_masks, read_spans, save_masks, save_spans
+from lcad.masks.files import read_masks, read_spans
 from lcad.masks.matching import WEAK, Match, assign, outline, score_regions, unite
 from lcad.masks.superpixels import luminance_regions
-from lcad.masks.types import InstanceMasks, Provider, enlarge, shrink
+from lcad.masks.types import InstanceMasks, Provider
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.text.reading import not_understood
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
 
-LONG_SIDE = 1024  # pixels; regions of larger photos are looked for at this size
 ATTENDED = 0.15  # of a word's strongest attention: where it is weaker, a region is not its object's
 
 
@@ -53,14 +52,14 @@ class FoundMasks:
     notes: list[str] = field(default_factory=list)
 
 
-MaskFinder = Callable[[Path, Image.Image, str], FoundMasks | None]
+MaskFinder = Callable[[Path, PreparedPhoto, str], FoundMasks | None]
 """(file, the photo in it, caption) -> masks; None if there are none."""
 
 
 def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
     """Masks from files, see `lcad.masks.files`; raises its MaskError."""
 
-    def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+    def find(path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks | None:
         spans = read_spans(folder, path, caption)
         phrases = comma_phrases(caption, tokenizer) if spans is None else span_phrases(caption, spans, tokenizer)
         masks = read_masks(folder, path, (photo.height, photo.width), len(phrases))
@@ -76,36 +75,47 @@ def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
     return find
 
 
-def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer, model: str) -> MaskFinder:
     """What `find` finds, found once and kept in `folder`, also from one run to the next.
 
-    Kept are phrases and masks, in a folder for each photo and caption; those of no object are found again.
-    """
-    read = finder_of_files(folder, tokenizer)
+    Kept are phrases and masks, in a file for each photo and caption; those of no object are found again.
 
-    def kept(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
-        key = hashlib.sha256(f"{path.name} {photo.size} {caption}".encode() + photo.tobytes()).hexdigest()[:16]
-        if not (folder / key).is_dir():
+    Args:
+        model: whatever tells apart the weights that look, such as their hash.
+    """
+
+    def kept(path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks | None:
+        asked = f"{model} {path.name} {photo.width}x{photo.height} {caption}"
+        file = folder / f"{hashlib.sha256(asked.encode() + photo.image.tobytes()).hexdigest()[:16]}.safetensors"
+        read = _read_kept(file, caption, tokenizer)
+        if read is None:
             found = find(path, photo, caption)
             if found is None or not found.instances.phrases:
                 return found
-            phrases = found.instances.phrases
+            spans = json.dumps([phrase.characters for phrase in found.instances.phrases])
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-                masks = enlarge(found.instances.masks, photo)
-                save_masks(Path(unfinished), key, masks, [phrase.text for phrase in phrases])
-                save_spans(Path(unfinished), key, caption, [phrase.characters for phrase in phrases])
-                with suppress(OSError):  # another process has been faster
-                    (Path(unfinished) / key).rename(folder / key)
-        return read(Path(key), photo, caption)
+            with whole_file(file) as out:
+                out.write(save({"masks": found.instances.masks.contiguous()}, {"spans": spans}))
+            read = _read_kept(file, caption, tokenizer)
+        return read
 
     return kept
+
+
+def _read_kept(file: Path, caption: str, tokenizer: CLIPTokenizer) -> FoundMasks | None:
+    """None: it is not there, or damaged."""
+    try:
+        with safe_open(file, "pt") as content:
+            spans = [(start, end) for start, end in json.loads(content.metadata()["spans"])]
+            return FoundMasks(InstanceMasks(span_phrases(caption, spans, tokenizer), content.get_tensor("masks")))
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError):
+        return None
 
 
 def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it; masks are of their size."""
 
-    def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
+    def find(_path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks:
         phrases, unclear = find_phrases(caption, pipeline.tokenizer), not_understood(caption)
         found = match_phrases(pipeline, provider, photo, caption, phrases)
         return replace(found, notes=found.notes + unclear)
@@ -114,24 +124,22 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
 
 
 def masks_from_captions(
-    pipeline: "LCADPipeline", luminances: list[Tensor], captions: list[str]
+    pipeline: "LCADPipeline", photos: list[PreparedPhoto], captions: list[str]
 ) -> list[InstanceMasks | None]:
-    """What `finder_of_regions` finds in the luminance of photos, L (1, H, W) in [0, 100] each; None: nothing."""
+    """What `finder_of_regions` finds in photos; None: nothing."""
     find = finder_of_regions(pipeline, luminance_regions)
-    photos = [to_image(luminance_to_rgb(own)) for own in luminances]
     found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
     return [None if item is None or not item.instances.phrases else item.instances for item in found]
 
 
 def match_phrases(
-    pipeline: "LCADPipeline", provider: Provider, photo: Image.Image, caption: str, phrases: list[Phrase]
+    pipeline: "LCADPipeline", provider: Provider, photo: PreparedPhoto, caption: str, phrases: list[Phrase]
 ) -> FoundMasks:
     """The regions of these phrases of a caption, as `finder_of_regions` finds them."""
     if not phrases:
         return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)))
-    small = shrink(photo, LONG_SIDE)
-    regions = provider(small, [phrase.object for phrase in phrases])
-    attention = phrase_attention(pipeline, small, caption, phrases)
+    regions = provider(photo.image, [phrase.object for phrase in phrases])
+    attention = phrase_attention(pipeline, photo, caption, phrases)
     regions = outline(attention, unite(attention, regions))
     matches = assign(score_regions(attention, regions, phrases), regions)
     used = [i for i, match in enumerate(matches) if match.region is not None]

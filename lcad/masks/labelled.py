@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lcad.io.label_maps import read_classes, read_label_map
@@ -19,6 +18,7 @@ from lcad.masks.files import MaskError
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.matching import best_pairs, score_regions
 from lcad.masks.types import InstanceMasks, Regions
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import Phrase, find_phrases
 from lcad.text.reading import not_understood
 
@@ -65,7 +65,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
 def finder_of_labels(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
     """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
 
-    def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
+    def find(path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks | None:
         phrases, size = find_phrases(caption, pipeline.tokenizer), (photo.height, photo.width)
         labelled = labels(path, size)
         if not labelled:

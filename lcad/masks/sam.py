@@ -13,7 +13,8 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from lcad.masks.types import Provider, ProviderOptions, Regions, enlarge, shrink
+from lcad.io.images import shrink
+from lcad.masks.types import Provider, ProviderOptions, Regions, enlarge
 from ldm.checkpoint import CheckpointError, build_with_weights, load_state_dict
 
 MODEL_TYPES = {name: sam_model_registry[name] for name in ("vit_h", "vit_l", "vit_b")}
@@ -96,7 +97,7 @@ def box_masks(sam: Sam, photo: Image.Image, boxes: Tensor) -> Tensor:
     return enlarge(masks[:, 0].float().cpu(), photo)
 
 
-def point_mask(sam: Sam, photo: Image.Image, point: tuple[int, int]) -> Tensor:
+def point_mask(sam: Sam, photo: Image.Image, point: tuple[float, float]) -> Tensor:
     """The object at a point (x, y) in photo pixels: of SAM's three answers the one it is surest of -> (H, W) {0, 1}."""
     small = shrink(photo, sam.image_encoder.img_size)
     predictor = SamPredictor(sam)

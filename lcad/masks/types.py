@@ -5,6 +5,7 @@ Letters: R regions, (H, W) pixels. Masks and scores are float32 on the CPU.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.text.phrases import Phrase
+
+if TYPE_CHECKING:
+    from lcad.prepared_photo import PreparedPhoto
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,7 @@ class ProviderOptions:
     max_regions: int = 40
 
 
-def shrink(photo: Image.Image, side: int) -> Image.Image:
-    """The photo as RGB, with `side` pixels at most on its long side."""
-    scale = min(1, side / max(photo.size))
-    width, height = (max(1, round(length * scale)) for length in photo.size)
-    return photo.convert("RGB").resize((width, height), Image.Resampling.BOX)
-
-
-def enlarge(masks: Tensor, photo: Image.Image) -> Tensor:
+def enlarge(masks: Tensor, photo: "Image.Image | PreparedPhoto") -> Tensor:
     """Masks of a shrunk photo (R, h, w) -> (R, H, W) at the photo's size."""
     return F.interpolate(masks[:, None], (photo.height, photo.width), mode="nearest-exact")[:, 0]
 

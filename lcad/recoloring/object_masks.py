@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -19,6 +18,7 @@ from lcad.masks.from_text import match_phrases
 from lcad.masks.providers import best_provider
 from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import InstanceMasks, ProviderOptions
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.phrases import Phrase, find_phrases, span_phrases
 
@@ -52,8 +52,8 @@ class FoundObjects:
         return [target.name for target in self.targets]
 
 
-ObjectFinder = Callable[[Sequence[ColorTarget], Image.Image, str, InstanceMasks | None], FoundObjects]
-"""(targets, the photo at its own size, its caption, masks that are known already) -> the targets' objects"""
+ObjectFinder = Callable[[Sequence[ColorTarget], PreparedPhoto, str, InstanceMasks | None], FoundObjects]
+"""(targets, the photo, its caption, masks that are known already) -> the targets' objects"""
 
 
 def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = None) -> ObjectFinder:
@@ -67,16 +67,18 @@ def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = No
     provider, localized = cache(lambda: best_provider(options)), cache(pipeline.with_localizer)
 
     @cache
-    def at_point() -> Callable[[Image.Image, tuple[int, int]], Tensor]:
+    def at_point() -> Callable[[PreparedPhoto, tuple[int, int]], Tensor]:
         if options.checkpoint is None:
             return region_at
         from lcad.masks.sam import load_sam, point_mask  # slow to import
 
         sam = load_sam(options)
-        return lambda photo, point: point_mask(sam, photo, point)
+        return lambda photo, point: point_mask(
+            sam, photo.image, (point[0] * photo.image.width / photo.width, point[1] * photo.image.height / photo.height)
+        )
 
     def find(
-        targets: Sequence[ColorTarget], photo: Image.Image, caption: str, instances: InstanceMasks | None = None
+        targets: Sequence[ColorTarget], photo: PreparedPhoto, caption: str, instances: InstanceMasks | None = None
     ) -> FoundObjects:
         words = [target.where for target in targets if isinstance(target.where, str)]
         by_word = dict(zip(words, of_words(words, photo, caption, instances), strict=True))
@@ -89,7 +91,7 @@ def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = No
         return _found(targets, found)
 
     def of_words(
-        words: list[str], photo: Image.Image, caption: str, instances: InstanceMasks | None
+        words: list[str], photo: PreparedPhoto, caption: str, instances: InstanceMasks | None
     ) -> list[Tensor | str]:
         wanted = [phrases_of_word(word, caption, pipeline.tokenizer) for word in words]
         known = [] if instances is None else list(zip(instances.phrases, instances.masks, strict=True))
@@ -129,15 +131,15 @@ def phrases_of_word(word: str, caption: str, tokenizer: CLIPTokenizer) -> list[P
     return phrases
 
 
-def region_at(photo: Image.Image, point: tuple[int, int]) -> Tensor:
+def region_at(photo: PreparedPhoto, point: tuple[int, int]) -> Tensor:
     """The region of the luminance at a point (x, y) in photo pixels -> (h, w) {0, 1}, smaller than the photo.
 
     Of the regions that hold the point, the one that resists longest being merged into a larger one, but for those that
     are larger or smaller than `AT_POINT`.
     """
-    regions = luminance_regions(photo, [], max_regions=200)
+    regions = luminance_regions(photo.image, [], max_regions=200)
     height, width = regions.masks.shape[-2:]
-    x, y = (int(place * few / many) for place, few, many in zip(point, (width, height), photo.size, strict=True))
+    x, y = int(point[0] * width / photo.width), int(point[1] * height / photo.height)
     here = [mask for mask in regions.masks if mask[y, x] > 0]
     fitting = [mask for mask in here if AT_POINT[0] <= mask.mean() <= AT_POINT[1]]
     if fitting or here:
@@ -145,7 +147,7 @@ def region_at(photo: Image.Image, point: tuple[int, int]) -> Tensor:
     return torch.ones(height, width)  # a photo of one luminance
 
 
-def _given(mask: Tensor, photo: Image.Image) -> Tensor | str:
+def _given(mask: Tensor, photo: PreparedPhoto) -> Tensor | str:
     height, width = mask.shape
     if abs(height / width * photo.width / photo.height - 1) > SAME_SHAPE:
         return (
@@ -154,7 +156,7 @@ def _given(mask: Tensor, photo: Image.Image) -> Tensor | str:
     return mask.float()
 
 
-def _at(point: tuple[int, int], photo: Image.Image, finder: Callable) -> Tensor | str:
+def _at(point: tuple[int, int], photo: PreparedPhoto, finder: Callable) -> Tensor | str:
     if not (0 <= point[0] < photo.width and 0 <= point[1] < photo.height):
         return f"the photo is {photo.width}x{photo.height} pixels; give a point x,y inside it, from 0,0 at the top left"
     return finder()(photo, point)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lcad.color import luminance_to_rgb
-from lcad.io.images import to_image
 from lcad.masks.types import InstanceMasks
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import ColorTarget, apply_exact_colors, color_targets
 from lcad.recoloring.object_masks import object_finder
 
@@ -34,20 +33,20 @@ def targets_of_photos(colors: dict | Sequence, number: int, output_type: str = "
 def color_results(
     pipeline: "LCADPipeline",
     results: list[Tensor],
-    luminances: list[Tensor],
+    photos: list[PreparedPhoto],
     asked: list[tuple[str, InstanceMasks | None, list[ColorTarget]]],
 ) -> tuple[list[Tensor], list[list[dict]]]:
     """Results (3, H, W) with the colours that were asked for, and the rows of each; what is not found is warned of.
 
     Args:
-        luminances: L (1, H, W) of each photo.
+        photos: of each.
         asked: its caption, its masks, where words of phrases are looked for first, and its colours.
     """
     find, colored, rows = object_finder(pipeline), [], []
-    for rgb, luminance, (caption, known, own) in zip(results, luminances, asked, strict=True):
+    for rgb, photo, (caption, known, own) in zip(results, photos, asked, strict=True):
         report: list[dict] = []
         if own:
-            found = find(own, to_image(luminance_to_rgb(luminance)), caption, known)
+            found = find(own, photo, caption, known)
             for note in found.notes:
                 warnings.warn(note, stacklevel=3)
             rgb, report = apply_exact_colors(rgb, found.masks, found.colors, found.names)

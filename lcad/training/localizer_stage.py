@@ -13,6 +13,7 @@ from lcad.masks.overlay import heat_map
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.localizer import PARTS
 from lcad.pipeline import LCADPipeline
+from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import find_phrases
 from lcad.training.latent_stage import LatentStage
 from ldm.autoencoder import latent_stride
@@ -57,6 +58,8 @@ class LocalizerStage(LatentStage):
 def _attention_row(pipeline: LCADPipeline, photo: Image.Image, caption: str) -> Tensor:
     """-> (3, 3, S, S): the photo, and where its first two objects are found (grey: it has no such object)."""
     grey, phrases = photo.convert("L"), find_phrases(caption, pipeline.tokenizer)[:2]
-    maps: Tensor | list[Tensor] = phrase_attention(pipeline, photo, caption, phrases) if phrases else []
+    maps: Tensor | list[Tensor] = (
+        phrase_attention(pipeline, PreparedPhoto.of(photo), caption, phrases) if phrases else []
+    )
     pictures = [photo, *(heat_map(grey, attention) for attention in maps), grey, grey]
     return torch.stack([to_tensor(picture) for picture in pictures[:3]])

@@ -11,6 +11,7 @@ from lcad.inference.plan import Settings
 from lcad.masks.from_text import FoundMasks
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import Color
 
 
@@ -35,7 +36,7 @@ class Look:
 
 def decoded_picture(
     pipeline: LCADPipeline,
-    luminance: Tensor,
+    photo: PreparedPhoto,
     settings: Settings,
     caption: str,
     found: FoundMasks | None,
@@ -44,12 +45,11 @@ def decoded_picture(
     """Colorize one photo -> the model's picture (3, h', w') in [0, 1].
 
     Args:
-        luminance: L (1, H, W) in [0, 100].
         on_step: told, after each step, how many are done, and what the last makes of the latents (1, C, h, w); what it
             raises ends the run.
     """
     made = pipeline(
-        [luminance],
+        [photo],
         [caption],
         [None if found is None else found.instances],
         num_inference_steps=settings.steps,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the page takes `Step` from here, and is to be up before tor
     from torch import Tensor
 
     from lcad.pipeline import LCADPipeline
+    from lcad.prepared_photo import PreparedPhoto
 
 Item = TypeVar("Item")
 
@@ -66,8 +67,10 @@ def streamed(work: Callable[[Callable[[Item], None]], object], cancel: threading
             worker.join()
 
 
-def picture_of(pipeline: "LCADPipeline", latents: "Tensor", luminance: "Tensor") -> "Image.Image":
-    """What latents (1, C, h, w) of a run show, with a photo's own L (1, H, W), to look at on the way.
+def picture_of(
+    pipeline: "LCADPipeline", latents: "Tensor", photo: "PreparedPhoto", luminance: "Tensor"
+) -> "Image.Image":
+    """What latents (1, C, h, w) of a run show, with a photo's own L (1, h, w) of any size, to look at on the way.
 
     A picture that is not finite is no reason to end the run: such values are shown as black.
     """
@@ -75,11 +78,12 @@ def picture_of(pipeline: "LCADPipeline", latents: "Tensor", luminance: "Tensor")
 
     from lcad.io.images import to_image
     from lcad.models.guided_decoder import decode_with_luminance
+    from lcad.prepared_photo import luminance_features
     from lcad.upsampling import recolor
     from ldm.autoencoder import latent_stride
 
     vae, (height, width) = pipeline.vae, latents.shape[-2:]
-    features = pipeline.luminance_features([luminance], (height * latent_stride(vae), width * latent_stride(vae)))
+    features = luminance_features(pipeline, [photo], (height * latent_stride(vae), width * latent_stride(vae)))
     with torch.no_grad():
         guides = [feature.to(vae.dtype) for feature in features]
         decoded = decode_with_luminance(vae, latents.to(vae.dtype), guides).float().cpu()

@@ -21,10 +21,10 @@ from lcad.inference.adherence import instance_report
 from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, write
 from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings, result_names
-from lcad.io.images import to_image
+from lcad.io.images import shrink, to_image
 from lcad.io.photos import FORMATS, Photo, notes_on_writing
 from lcad.masks.from_text import FoundMasks
-from lcad.masks.types import shrink
+from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import Dyes
 from lcad.recoloring.exact_colors import color_rows, find_dyes, parse_color, to_hex
 from lcad.recoloring.looks import apply_look, check_look
@@ -77,8 +77,9 @@ class PhotoSession:
         name = plain_line(Path(name or path).name)
         photo, sha256 = self.studio.read_photo(path, name)
         self.photo, self.name, self._sha256 = photo, name, sha256
-        self.luminance = photo.luminance()  # (1, H, W)
-        self.small = shrink(photo.preview(), SIDE)
+        self.prepared = PreparedPhoto(photo.values.shape[:2], photo.luminance, photo.preview)
+        self.luminance = self.prepared.luminance  # (1, H, W)
+        self.small = shrink(self.prepared.image, SIDE)
         self._small_luminance = _fitted(self.luminance, SIDE)
         self._forget("")
         self.look = Look()
@@ -102,7 +103,7 @@ class PhotoSession:
         if caption:
             phrases = find_phrases(caption, self.studio.pipeline.tokenizer)
             with self.studio.turn:
-                found = self.studio.find_masks(Path(self.name), self.small, caption)
+                found = self.studio.find_masks(Path(self.name), self.prepared, caption)
         self._forget(caption)
         self.look.colors = {}
         self.masks = PhraseMasks(phrases, found, lambda: self.studio.provider(self.small, [p.object for p in phrases]))
@@ -258,7 +259,8 @@ class PhotoSession:
         output = OutputFolder(self.folder / "result", suffix, overwrite=True)
         paths = output.results(job)
         record = self._record(job, candidate, paths)
-        write(Result(Loaded(job, photo, self.small, candidate.found, record), [self.values()], [], record), output)
+        item = Loaded(job, photo, self.prepared, self.small, candidate.found, record)
+        write(Result(item, [self.values()], [], record), output)
         self.notes = notes_on_writing(photo, suffix)
         if suffix in (".jpg", ".jpeg"):
             self.notes.append("a JPEG alters the luminance a little; PNG and TIFF keep it exactly")
@@ -289,12 +291,12 @@ class PhotoSession:
             nonlocal shown
             picture = None
             if denoised is not None and time.monotonic() - shown > PICTURE_SECONDS:
-                picture, shown = picture_of(pipeline, denoised, small), time.monotonic()
+                picture, shown = picture_of(pipeline, denoised, self.prepared, small), time.monotonic()
             text = f"Candidate {k + 1} of {many}, step {step} of {settings.steps}"
             give(Step(k * settings.steps + step, many * settings.steps, text, picture))
 
         tell(0)
-        return decoded_picture(pipeline, self.luminance, settings, caption, found, tell)
+        return decoded_picture(pipeline, self.prepared, settings, caption, found, tell)
 
     def _dyed(self) -> list[int]:
         """The phrases with an exact colour whose region was not taken away since."""
