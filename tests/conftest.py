@@ -1,7 +1,10 @@
 """A tiny model, a few small photos, and the reference numbers."""
 
 import json
+import os
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and so do the scripts that they start
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from lcad.training.start import build_pipeline
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
-torch.set_num_threads(min(2, torch.get_num_threads()))  # OMP_NUM_THREADS=1 stays 1
+torch.set_num_threads(1)
 
 
 def tiny_config(sites: str = "down_blocks") -> ModelConfig:

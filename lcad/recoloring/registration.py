@@ -198,7 +198,12 @@ def _flow(photo: np.ndarray, picture: np.ndarray, there: np.ndarray) -> tuple[np
     dis.setFinestScale(0)
     inside = _inside(_relative(there, picture.shape))
     here, warped = _normalized(photo), _normalized(np.where(inside, _sampled(picture, there), photo))
-    forth, back = dis.calc(here, warped, None), dis.calc(warped, here, None)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # several read each other's patches as they come: other flows in each run, and none sooner
+    try:
+        forth, back = dis.calc(here, warped, None), dis.calc(warped, here, None)
+    finally:
+        cv2.setNumThreads(threads)
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]].astype(np.float32)
     miss = np.linalg.norm(forth + _sampled(back, np.dstack([x, y]) + forth), axis=-1)  # there and back again
     far = np.linalg.norm(forth, axis=-1) / (FARTHEST * size)
