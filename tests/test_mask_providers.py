@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from lcad.masks.providers import PROVIDERS, ProviderOptions
-from lcad.masks.referring import _detection_prompt, clipseg_provider, grounded_regions, grounding_dino_provider
+from lcad.masks.referring import _detection_prompt, clipseg_provider, boxed_regions, grounding_dino_provider
 from lcad.masks.sam import box_masks, load_sam, sam_provider, sam_regions
 from lcad.masks.superpixels import AREA, LONG_SIDE
 from lcad.masks.types import enlarge, shrink
@@ -204,7 +204,7 @@ def test_grounding_dino_gives_a_region_for_each_box(folder, size, device):
 
     model = transformers.GroundingDinoForObjectDetection.from_pretrained(folder / "dino").to(device).eval()
     processor = transformers.GroundingDinoProcessor.from_pretrained(folder / "dino")
-    provider = grounded_regions(model, processor, load_sam(options, BUILDERS), max_regions=3, threshold=0)
+    provider = boxed_regions(model, processor, load_sam(options, BUILDERS), max_regions=3, threshold=0)
     regions, again = provider(photo, WORDS), provider(photo, WORDS)
     check(regions, photo)
     assert set(regions.phrases) <= {0, 2} and len(regions.masks) <= 3 and torch.equal(regions.masks, again.masks)

@@ -108,4 +108,4 @@ def stage_of(config: "StageConfig") -> tuple[type, Any]:
     from lcad.training.latent_stage import LatentStage
     from lcad.training.localizer_stage import LocalizerStage
 
-    return LocalizerStage if config.latent.looking else LatentStage, config.latent
+    return LocalizerStage if config.latent.train_localizer else LatentStage, config.latent

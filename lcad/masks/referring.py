@@ -56,10 +56,10 @@ def grounding_dino_provider(options: ProviderOptions, builders: Builders = MODEL
     model, processor = _load(
         transformers.GroundingDinoForObjectDetection, transformers.GroundingDinoProcessor, GROUNDING_DINO, options
     )
-    return grounded_regions(model, processor, sam, options.max_regions)
+    return boxed_regions(model, processor, sam, options.max_regions)
 
 
-def grounded_regions(model: Any, processor: Any, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
+def boxed_regions(model: Any, processor: Any, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
     """As `grounding_dino_provider`, of models that are ready; boxes below `threshold` are left out."""
 
     @torch.no_grad()
