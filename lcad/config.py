@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lcad.config_keys import COUNT, NATURAL, NUMBER, POSITIVE, SHARE, Checked, Range, key, take_new_names
+from lcad.defaults import DTYPES
 
 SITES = ("none", "conv_in", "down_blocks")
 
@@ -260,7 +261,7 @@ class LatentConfig(Checked):
 class StageConfig(Checked):
     output: str = MISSING
     """Run folder: logs, Lightning checkpoints and, at the end, `model/`."""
-    save_dtype: str = key("float32", ("float32", "float16", "bfloat16"))
+    save_dtype: str = key(DTYPES[0], DTYPES)
     """Of the weights in `model/`."""
     init: str | None = None
     """Checkpoint folder to start from; None: from scratch, as `model` says."""

@@ -281,7 +281,7 @@ def test_colours_in_a_run(run, photo_folder, tmp_path):
     assert delta_e(lab_of(code), torch.from_numpy(obtained)) < 5
     assert run(*command, f"{mask}={code}")[0] == 0 and "1 kept" in run.printed
     again = tmp_path / "again"
-    assert sample.main(["--repeat", str(run.out / "run.jsonl"), "--output", str(again)]) == 0, "the same pixels"
+    assert sample.main(["--replay", str(run.out / "run.jsonl"), "--output", str(again)]) == 0, "the same pixels"
     status, err = run(*command, f"{mask}=#303050")
     assert status == 2 and "made differently" in err
 

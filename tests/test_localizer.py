@@ -76,7 +76,7 @@ def test_foreign_weights_are_one_clear_line(tiny_pipeline, learnt, tmp_path, dam
     save_file(weights, tmp_path / FILE)
     with pytest.raises(CheckpointError, match=r"model.safetensors: not for this model: 1 of \d+ keys .* such as \w+\."):
         LCADPipeline.from_pretrained(tmp_path)
-    damaged = {name: torch.full_like(value, torch.nan) for name, value in weights.items()}
+    damaged = {name: torch.full_like(value, torch.nan) for name, value in learnt.items()}
     save_file(damaged, tmp_path / FILE)
     with pytest.raises(CheckpointError, match="weights are not finite, such as"):
         LCADPipeline.from_pretrained(tmp_path)

@@ -12,16 +12,20 @@ and settings are not done again. With --fit crop results are in <output>/results
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcad.cli.common import build_parser, reporting
+from lcad.config import ModelConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from lcad.evaluation.scoring import Sample
     from lcad.evaluation.tables import Cell
+
+MASKS = ("auto", "none", "files", "regions")  # of the sources those that need no weights of their own
 
 
 def run(args: argparse.Namespace) -> int:
@@ -138,7 +142,11 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--input", type=Path, required=True, help="folder of photos with captions, best with a manifest (prepare_data)")
     add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")
-    add("--masks", default="auto", help="auto (files where there are some, else found from the caption), none, files")
+    add(
+        "--masks",
+        default="auto",
+        help="their source: auto (files where there are some, else found from the caption), none, files, regions",
+    )
     add("--mask-folder", type=Path, help="mask files (default: masks/ in the input folder, if it is there)")
     add("--output", type=Path, required=True, help="folder for results and scores")
     add(
@@ -156,7 +164,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--fid", metavar="FILE", help="FID with these weights of torch-fidelity's Inception, or `download`")
     add("--table", type=int, choices=[1, 3], help="write this table of the paper")
     add("--dataset", help="whose numbers of the paper stand beside (default: Extended COCO-Stuff in 1, ImageNet in 3)")
-    add("--size", type=int, default=256, help="photos are resized to size x size")
+    add(
+        "--size",
+        type=int,
+        default=ModelConfig.image_size,
+        help="photos are resized to size x size (default: %(default)s)",
+    )
     add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
     add("--steps", type=int, help="default: the model's own")
     add("--guidance", type=float, help="default: the model's own")
@@ -166,7 +179,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--devices", type=int, default=1, help="the photos are shared out to so many")
     add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
     args = parser.parse_args(argv)
-    if Path(args.masks).is_dir():  # as it was called before
+    if Path(args.masks).is_dir():  # as it was called in version 0.1
         args.masks, args.mask_folder = "auto", Path(args.masks)
-        print(f"--masks FOLDER is now --mask-folder {args.mask_folder}")
+        print(f"--masks FOLDER is now --mask-folder {args.mask_folder}", file=sys.stderr)
+    elif args.masks not in MASKS:
+        parser.error(f"--masks: got {args.masks!r}; allowed: {', '.join(MASKS)}")
     return reporting(lambda: run(args))

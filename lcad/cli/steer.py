@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
+from lcad.config import ModelConfig
 
-SIZE = 256  # photos are colorized at SIZE x SIZE
+SIZE = ModelConfig.image_size  # photos are colorized at SIZE x SIZE
 
 
 def run(args: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help="sampling steps (default: the model's own)")
     add("--seed", type=int, default=0)
     add("--device", default="auto", help="of the model: auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="float32", choices=list(DTYPES))
+    add("--dtype", default=next(iter(DTYPES)), choices=list(DTYPES))
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     args = parser.parse_args(argv)
     if args.steps is not None and args.steps < 1:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import bootstrap
 
+from lcad.config import ModelConfig
 from lcad.evaluation.metrics import Measure, Scored
 from lcad.io.images import list_images, read_image
 from lcad.masks.files import read_masks
@@ -70,7 +71,7 @@ def score(
     samples: list[Sample],
     results: Path,
     measures: list[Measure],
-    size: int = 256,
+    size: int = ModelConfig.image_size,
     masks: Path | None = None,
     fid: "FrechetInceptionDistance | None" = None,
     grey_is_meant: bool = False,

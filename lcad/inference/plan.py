@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcad.config import LatentConfig
+from lcad.defaults import PLAIN_LOOK
 from lcad.instance_sampling import Refinement
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.levels import caption_at_level
@@ -27,9 +29,9 @@ BATCH_PIXELS = 32_000_000  # photos of a batch have no more together; a larger o
 class Settings:
     """What decides a result, besides the photo, its caption and its masks."""
 
-    steps: int = 50
-    scheduler: str = "ddim"
-    guidance: float = 5.0
+    steps: int = LatentConfig.num_inference_steps
+    scheduler: str = LatentConfig.scheduler
+    guidance: float = LatentConfig.guidance_scale
     seed: int = 0
     samples: int = 1
     pick: str | None = None  # "adherence": of the samples keep the one whose objects best have their colours
@@ -39,8 +41,8 @@ class Settings:
     size: int | None = None  # photos and masks are resized to size x size first
     model_size: int | None = None  # the long side the model works at; None: its own size
     tiled_size: int | None = None  # the long side it then works out in tiles; None: without
-    saturation: float = 1.0  # of the finished result, see `lcad.recoloring.looks`
-    warmth: float = 0.0
+    saturation: float = PLAIN_LOOK["saturation"]  # of the finished result, see `lcad.recoloring.looks`
+    warmth: float = PLAIN_LOOK["warmth"]
 
     @property
     def kept(self) -> int:

@@ -113,7 +113,7 @@ def _nothing(photo: Image.Image) -> Regions:
 
 def _load(model: Any, processor: Any, published: str, options: ProviderOptions) -> tuple[Any, Any]:
     """A model, frozen, on its device, and its processor."""
-    source = options.words_model or published
+    source = options.text_segmenter or published
     try:
         kind, wanted = model.config_class.get_config_dict(source)[0].get("model_type"), model.config_class.model_type
         if kind != wanted:

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lcad.defaults import PLAIN_LOOK
 from lcad.inference.plan import Settings
 from lcad.masks.from_text import FoundMasks
 from lcad.pipeline import LCADPipeline
@@ -28,8 +29,8 @@ class Candidate:
 class Look:
     """What is changed without sampling again; `colors` are exact ones, by the phrases' numbers in the caption."""
 
-    saturation: float = 1.0
-    warmth: float = 0.0
+    saturation: float = PLAIN_LOOK["saturation"]
+    warmth: float = PLAIN_LOOK["warmth"]
     colors: dict[int, Color] = field(default_factory=dict)
 
 
