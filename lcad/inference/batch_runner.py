@@ -329,7 +329,7 @@ class FolderRun:
 def _reason(job: Job, error: Exception) -> str:
     """One line that names the photo and says what is wrong."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return f"{job.photo}: out of memory; try a smaller --model-size or --tiled-size ({type(error).__name__})"
+        return f"{job.photo}: out of memory; try a smaller --resolution or --tiled-resolution ({type(error).__name__})"
     text = one_line(str(error)) or type(error).__name__
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"
