@@ -148,7 +148,7 @@ def convert(
         luminance_encoder=luminance_encoder,
         text_encoder=_build(build_text_encoder, weights.text_encoder, dtype),
         tokenizer=build_tokenizer(),
-        scheduler=build_scheduler("ddim"),
+        scheduler=build_scheduler(),
         hint_scale=hint_scale or ("unit" if weights.luminance_encoder is None else "release"),
         image_size=image_size,
     )
