@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.color import luminance_to_hint, rgb_to_luminance
+from lcad.config import LatentConfig, ModelConfig
 from lcad.denoiser import Conditions, build_denoiser
 from lcad.instance_sampling import Refinement
 from lcad.io.images import to_tensor
@@ -77,10 +78,10 @@ class LCADPipeline(DiffusionPipeline):
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         scheduler: SchedulerMixin,
-        hint_scale: str = "unit",
-        image_size: int = 256,
-        guidance_scale: float = 5.0,
-        num_inference_steps: int = 50,
+        hint_scale: str = ModelConfig.hint_scale,
+        image_size: int = ModelConfig.image_size,
+        guidance_scale: float = LatentConfig.guidance_scale,
+        num_inference_steps: int = LatentConfig.num_inference_steps,
         localizer: LocalizerWeights | None = None,
     ):
         super().__init__()
