@@ -32,15 +32,16 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from lcad.evaluation import baselines, metrics, runs, scoring, tables
+    from lcad.evaluation import baselines, runs, scoring, tables
+    from lcad.evaluation.metrics import SET_VARIANTS, build_fid, build_metrics
     from lcad.io.images import write_bytes
-    from ldm.devices import share_out
+    from ldm.devices import launch
 
     dataset = tables.dataset_of(args.table, args.dataset) if args.table else ""
     args.fit = args.fit or tables.FITS.get(args.table, "squash")
     if args.fid:
-        metrics.build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
-    fabric = share_out(args.accelerator, args.devices)
+        build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
+    fabric = launch(args.accelerator, args.devices)
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
     masks = args.mask_folder or (args.input / "masks" if (args.input / "masks").is_dir() else None)
@@ -59,18 +60,18 @@ def run(args: argparse.Namespace) -> int:
     if not fabric.is_global_zero:
         return 0
 
-    measures = metrics.build_measures(args.lpips, args.clip, fabric.device)
+    metrics = build_metrics(args.lpips, args.clip, fabric.device)
     summaries = {}
     for name, (folder, level) in made.items():
-        fid = metrics.build_fid(args.fid, fabric.device) if args.fid else None
+        fid = build_fid(args.fid, fabric.device) if args.fid else None
         progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
         own_masks = masks if level == "complete" else None
         grey = name == "grey"
-        rows = scoring.score(levels[level], folder, measures, args.size, own_masks, fid, grey, progress, args.fit)
+        rows = scoring.score(levels[level], folder, metrics, args.size, own_masks, fid, grey, progress, args.fit)
         scoring.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
-        summaries[name] = scoring.summarize(rows, measures, fid)
+        summaries[name] = scoring.summarize(rows, metrics, fid)
     used = {name for summary in summaries.values() for name in summary}
-    variants = {measure.name: measure.variant for measure in measures} | metrics.SET_VARIANTS
+    variants = {metric.name: metric.variant for metric in metrics} | SET_VARIANTS
     variants = {name: variant for name, variant in variants.items() if name in used}
     write_bytes(args.output / "summary.csv", tables.summary_csv(summaries, variants).encode())
     print(tables.summary_text(summaries, variants))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lcad.cli.common import provider_options, reporting, take_new_names
 from lcad.cli.sample_options import EXAMPLES, parse
-from ldm.devices import DTYPES, choose_device, share_out
+from ldm.devices import DTYPES, choose_device, launch
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from lcad.masks.sources import build_finder
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
-    from lcad.recoloring.object_masks import object_finder
+    from lcad.recoloring.object_masks import build_object_finder
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
@@ -102,7 +102,7 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     output = OutputFolder(args.output, args.format and f".{args.format}", settings.kept, args.overwrite)
     run_options = RunOptions(args.show_masks, args.save_masks, args.num_readers)
     runner = FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
-    runner.find_objects = object_finder(pipeline, options)
+    runner.find_objects = build_object_finder(pipeline, options)
     return runner
 
 
@@ -120,12 +120,12 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
             print(one_line(f"  not read  {line}"))
         return show_plan(runner, jobs, args.devices * args.nodes)
 
-    places = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")  # of torchrun, and of what share_out starts
+    places = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")  # of torchrun, and of what launch starts
     record = None if any(int(os.environ.get(name, 0)) for name in places) else RunRecord(args.output)
     device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
     fabric = None
     if processes > 1:
-        fabric = share_out(args.device.partition(":")[0], args.devices, args.nodes)
+        fabric = launch(args.device.partition(":")[0], args.devices, args.nodes)
         device, rank = fabric.device, fabric.global_rank
     if record is None:
         record = RunRecord(args.output, rank)
@@ -154,7 +154,7 @@ def colorize(
     import torch.distributed
     from tqdm import tqdm
 
-    from lcad.inference.plan import own_share
+    from lcad.inference.plan import shard_jobs
     from lcad.inference.run_records import this_process
     from lcad.inference.summary import Summary
     from lcad.io.images import remove_unfinished
@@ -166,7 +166,7 @@ def colorize(
         record.write(run_line | this_process())
     runner.output.protect(job.photo for job in jobs)
     if fabric is not None:
-        jobs = own_share(jobs, rank, fabric.world_size)
+        jobs = shard_jobs(jobs, rank, fabric.world_size)
         fabric.barrier()  # what an earlier run has left is taken in by now
     runner.log, summary, interrupted = record.write, runner.summary, False
     try:
@@ -179,7 +179,7 @@ def colorize(
         torch.distributed.all_gather_object(parts, summary)
         if rank > 0:
             raise SystemExit(0)  # the first process speaks for all
-        record.take_in_parts()
+        record.merge_parts()
         summary = Summary.of_all(parts)
     status = tell(summary, args.output)
     return INTERRUPTED if interrupted else status

@@ -18,7 +18,7 @@ from lcad.inference.records import file_hash, model_hash
 from lcad.io.images import to_image, to_tensor
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
-from lcad.upsampling import recolor
+from lcad.upsampling import transfer_chroma
 from ldm.autoencoder import encode
 
 Method = Callable[[Tensor, str], Tensor]
@@ -108,7 +108,7 @@ def round_trip(pipeline: LCADPipeline) -> Method:
         small = F.interpolate(photo[None], side, mode="bicubic", antialias=True).clamp(0, 1).to(pipeline.device)
         features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
         decoded = decode_with_luminance(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
-        return recolor(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
+        return transfer_chroma(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
 
     return colorize
 

@@ -82,7 +82,7 @@ def main_objects(photos: list[Path], captions: dict[str, list[str]], instances: 
     return sorted(found.values(), key=lambda item: -item.mask.mean().item())
 
 
-def finder_of_objects(objects: list[MainObject], tokenizer: CLIPTokenizer) -> MaskFinder:
+def build_main_object_finder(objects: list[MainObject], tokenizer: CLIPTokenizer) -> MaskFinder:
     """The true mask of each photo's main object, for the phrase that names its colour."""
     spans = {item.photo: (item.span[0], item.mask) for item in objects}
 
@@ -104,7 +104,7 @@ def obeys(color: str, a: float, b: float) -> bool:
     return abs((difference + 180) % 360 - 180) <= HUE_TOLERANCE and math.hypot(a, b) >= LEAST_CHROMA
 
 
-def steer_photos(
+def photo_color_control(
     pipeline: LCADPipeline,
     objects: list[MainObject],
     find_masks: MaskFinder | None = None,
@@ -155,7 +155,7 @@ def _scene_masks(folder: Path, name: str, size: tuple[int, int], objects: int) -
     return found
 
 
-def steer_scenes(
+def scene_color_control(
     pipeline: LCADPipeline,
     folder: Path,
     number: int,

@@ -87,7 +87,7 @@ class Batch:
         return self.pixels > BATCH_PIXELS
 
 
-def own_share(jobs: list[Job], rank: int, processes: int) -> list[Job]:
+def shard_jobs(jobs: list[Job], rank: int, processes: int) -> list[Job]:
     """The jobs of every `processes`-th photo; all levels of a photo go to one process."""
     photos = set(list(dict.fromkeys(job.photo for job in jobs))[rank::processes])
     return [job for job in jobs if job.photo in photos]

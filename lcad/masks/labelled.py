@@ -62,7 +62,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
     return labels
 
 
-def finder_of_labels(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
+def build_label_finder(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
     """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
 
     def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:

@@ -56,7 +56,7 @@ ObjectFinder = Callable[[Sequence[ColorTarget], Image.Image, str, InstanceMasks 
 """(targets, the photo at its own size, its caption, masks that are known already) -> the targets' objects"""
 
 
-def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = None) -> ObjectFinder:
+def build_object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = None) -> ObjectFinder:
     """Words by the pipeline's attention among the regions of the best provider whose weights are given, points by SAM
     if its weights are given, else by regions of the luminance.
 

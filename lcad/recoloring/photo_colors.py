@@ -10,7 +10,7 @@ from lcad.color import luminance_to_rgb
 from lcad.io.images import to_image
 from lcad.masks.types import InstanceMasks
 from lcad.recoloring.exact_colors import ColorTarget, apply_exact_colors, color_targets
-from lcad.recoloring.object_masks import object_finder
+from lcad.recoloring.object_masks import build_object_finder
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
@@ -43,7 +43,7 @@ def color_results(
         luminances: L (1, H, W) of each photo.
         asked: its caption, its masks, where words of phrases are looked for first, and its colours.
     """
-    find, colored, rows = object_finder(pipeline), [], []
+    find, colored, rows = build_object_finder(pipeline), [], []
     for rgb, luminance, (caption, known, own) in zip(results, luminances, asked, strict=True):
         report: list[dict] = []
         if own:

@@ -75,7 +75,7 @@ def picture_of(pipeline: "LCADPipeline", latents: "Tensor", luminance: "Tensor")
 
     from lcad.io.images import to_image
     from lcad.models.guided_decoder import decode_with_luminance
-    from lcad.upsampling import recolor
+    from lcad.upsampling import transfer_chroma
     from ldm.autoencoder import latent_stride
 
     vae, (height, width) = pipeline.vae, latents.shape[-2:]
@@ -83,4 +83,4 @@ def picture_of(pipeline: "LCADPipeline", latents: "Tensor", luminance: "Tensor")
     with torch.no_grad():
         guides = [feature.to(vae.dtype) for feature in features]
         decoded = decode_with_luminance(vae, latents.to(vae.dtype), guides).float().cpu()
-    return to_image(recolor(luminance[None], (decoded / 2 + 0.5).nan_to_num(0).clamp(0, 1))[0])
+    return to_image(transfer_chroma(luminance[None], (decoded / 2 + 0.5).nan_to_num(0).clamp(0, 1))[0])

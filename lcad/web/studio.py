@@ -112,9 +112,9 @@ class Studio:
 
     @cached_property
     def find_masks(self) -> "MaskFinder":
-        from lcad.masks.from_text import finder_of_regions
+        from lcad.masks.from_text import build_region_finder
 
-        return finder_of_regions(self.pipeline.with_localizer(), self.provider)
+        return build_region_finder(self.pipeline.with_localizer(), self.provider)
 
     @cached_property
     def recorder(self) -> "Recorder":
