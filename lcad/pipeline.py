@@ -221,7 +221,7 @@ class LCADPipeline(DiffusionPipeline):
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
             output_type: `pil`; `pt`, (3, H, W) in [0, 1]; `np`, (H, W, 3) float in [0, 1], as one array where all are
                 of one size; `latent`, (B, C, h / stride, w / stride), scaled; or `decoded`: the decoded pictures
-                (3, h, w) at the model's size, whose chroma `lcad.upsampling.recolored_strips` brings to a large photo.
+                (3, h, w) at the model's size, for `lcad.upsampling.transfer_chroma_strips`, also to a large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
             tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.

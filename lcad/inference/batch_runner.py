@@ -27,7 +27,7 @@ from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
 from lcad.masks.types import InstanceMasks, enlarge, shrink
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
-from lcad.recoloring.object_masks import FoundObjects, object_finder
+from lcad.recoloring.object_masks import FoundObjects, build_object_finder
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class FolderRun:
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.options, self._report, self.log = find_masks, options, report, log
-        self.find_objects = object_finder(pipeline)  # for exact colours; another may be put in its place
+        self.find_objects = build_object_finder(pipeline)  # for exact colours; another may be put in its place
         self.summary = Summary()
 
     def run(

@@ -57,7 +57,7 @@ MaskFinder = Callable[[Path, Image.Image, str], FoundMasks | None]
 """(file, the photo in it, caption) -> masks; None if there are none."""
 
 
-def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+def build_file_finder(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
     """Masks from files, see `lcad.masks.files`; raises its MaskError."""
 
     def find(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
@@ -81,7 +81,7 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> Mask
 
     Kept are phrases and masks, in a folder for each photo and caption; those of no object are found again.
     """
-    read = finder_of_files(folder, tokenizer)
+    read = build_file_finder(folder, tokenizer)
 
     def kept(path: Path, photo: Image.Image, caption: str) -> FoundMasks | None:
         key = hashlib.sha256(f"{path.name} {photo.size} {caption}".encode() + photo.tobytes()).hexdigest()[:16]
@@ -102,7 +102,7 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer) -> Mask
     return kept
 
 
-def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
+def build_region_finder(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it; masks are of their size."""
 
     def find(_path: Path, photo: Image.Image, caption: str) -> FoundMasks:
@@ -116,8 +116,8 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
 def masks_from_captions(
     pipeline: "LCADPipeline", luminances: list[Tensor], captions: list[str]
 ) -> list[InstanceMasks | None]:
-    """What `finder_of_regions` finds in the luminance of photos, L (1, H, W) in [0, 100] each; None: nothing."""
-    find = finder_of_regions(pipeline, luminance_regions)
+    """What `build_region_finder` finds in the luminance of photos, L (1, H, W) in [0, 100] each; None: nothing."""
+    find = build_region_finder(pipeline, luminance_regions)
     photos = [to_image(luminance_to_rgb(own)) for own in luminances]
     found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
     return [None if item is None or not item.instances.phrases else item.instances for item in found]
@@ -126,7 +126,7 @@ def masks_from_captions(
 def match_phrases(
     pipeline: "LCADPipeline", provider: Provider, photo: Image.Image, caption: str, phrases: list[Phrase]
 ) -> FoundMasks:
-    """The regions of these phrases of a caption, as `finder_of_regions` finds them."""
+    """The regions of these phrases of a caption, as `build_region_finder` finds them."""
     if not phrases:
         return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)))
     small = shrink(photo, LONG_SIDE)
