@@ -23,7 +23,7 @@ from lcad.recoloring.exact_colors import (
     parse_color_target,
     to_hex,
 )
-from lcad.recoloring.object_masks import object_finder, phrases_of_word, region_at
+from lcad.recoloring.object_masks import build_object_finder, phrases_of_word, region_at
 from lcad.text.captions import read_colors
 from scripts import sample
 from tests.conftest import random_photo
@@ -219,7 +219,7 @@ def test_words_of_a_caption(tiny_pipeline):
 
 def test_finding_objects(tiny_pipeline):
     photo = random_photo(0, 60, 40)
-    find = object_finder(tiny_pipeline)
+    find = build_object_finder(tiny_pipeline)
     caption = "a red cup on a table"
     (phrase,) = phrases_of_word("cup", caption, tiny_pipeline.tokenizer)
     known = torch.zeros(1, 20, 30)

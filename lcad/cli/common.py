@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ RENAMED = {
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviations, and options by their names of version 0.1, with a line that says the new one."""
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        return super().parse_known_args(self.renamed(sys.argv[1:] if args is None else args), namespace)
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(self.renamed(sys.argv[1:] if args is None else list(args)), namespace)
 
     def renamed(self, argv: Sequence[str]) -> list[str]:
         """A command line with the new names, where this command has them; both at once are an error."""
@@ -123,7 +123,7 @@ def add_look(add: Callable[..., object]) -> None:
     )
 
 
-def provider_options(args: argparse.Namespace) -> dict[str, str]:
+def provider_options(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of `ProviderOptions`, of what `add_provider_options` has read."""
     return {"checkpoint": args.sam_checkpoint, "model_type": args.sam_type, "text_segmenter": args.text_segmenter}
 

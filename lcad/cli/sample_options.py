@@ -190,10 +190,10 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
     if args.recursive and (args.mask_folder or args.save_masks):
         parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
-    for name, (least, most) in RANGES.items():
+    for name, (low, high) in RANGES.items():
         value = getattr(args, name)
-        if value is not None and not least <= value <= most:  # nor is nan
-            parser.error(f"--{name.replace('_', '-')} must be from {least:g} to {most:g}, got {value}")
+        if value is not None and not low <= value <= high:  # nor is nan
+            parser.error(f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, got {value}")
     if args.save_masks and args.mask_folder and args.mask_folder.resolve() == (args.output / "masks").resolve():
         parser.error("--save-masks would replace the masks of --mask-folder; choose another --output")
     own = {"resume": ("--resume",), "replay": ("--replay", "--output")}
