@@ -17,6 +17,9 @@ USER_ERRORS = (OSError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[2]
 """Holds checkpoints/, configs/ and data/ in a checkout; an installed wheel comes without them."""
 
+OUTPUT = Path("outputs")
+"""Where results are written if no folder is given."""
+
 EXTRAS = {
     "gradio": ("web",),
     "jinja2": ("eval",),

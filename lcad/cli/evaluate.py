@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 
 from lcad.cli.common import build_parser, reporting
 from lcad.config import ModelConfig
+from lcad.defaults import MASK_SOURCES, OUTPUT_LUMINANCE, SEED
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from lcad.evaluation.scoring import Sample
     from lcad.evaluation.tables import Cell
-
-MASKS = ("auto", "none", "files", "regions")  # of the sources those that need no weights of their own
 
 
 def run(args: argparse.Namespace) -> int:
@@ -145,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")
     add(
         "--masks",
-        default="auto",
+        default=MASK_SOURCES[0],
         help="their source: auto (files where there are some, else found from the caption), none, files, regions",
     )
     add("--mask-folder", type=Path, help="mask files (default: masks/ in the input folder, if it is there)")
@@ -174,8 +173,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
     add("--steps", type=int, help="default: the model's own")
     add("--guidance", type=float, help="default: the model's own")
-    add("--seed", type=int, default=0)
-    add("--output-luminance", default="input", choices=["input", "decoded"], help="decoded: the network's own decode")
+    add("--seed", type=int, default=SEED)
+    add(
+        "--output-luminance",
+        default=OUTPUT_LUMINANCE[0],
+        choices=OUTPUT_LUMINANCE,
+        help="decoded: the network's own decode (default: %(default)s)",
+    )
     add("--batch-size", type=int, default=16)
     add("--devices", type=int, default=1, help="the photos are shared out to so many")
     add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
@@ -183,6 +187,6 @@ def main(argv: list[str] | None = None) -> int:
     if Path(args.masks).is_dir():  # as it was called in version 0.1
         args.masks, args.mask_folder = "auto", Path(args.masks)
         print(f"--masks FOLDER is now --mask-folder {args.mask_folder}", file=sys.stderr)
-    elif args.masks not in MASKS:
-        parser.error(f"--masks: got {args.masks!r}; allowed: {', '.join(MASKS)}")
+    elif args.masks not in MASK_SOURCES:
+        parser.error(f"--masks: got {args.masks!r}; allowed: {', '.join(MASK_SOURCES)}")
     return reporting(lambda: run(args))

@@ -18,13 +18,12 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, add_look, add_provider_options, build_parser
-from lcad.defaults import DTYPES
+from lcad.cli.common import OUTPUT, REPOSITORY, add_look, add_provider_options, build_parser
+from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
 from lcad.inference.plan import Settings
 from lcad.instance_sampling import MODES, Refinement
 from lcad.masks.providers import SOURCES
-from lcad.pipeline_inputs import OUTPUT_LUMINANCE
 from lcad.recoloring.looks import SATURATION, WARMTH
 from ldm.schedulers import SCHEDULERS
 
@@ -79,7 +78,7 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("instance masks").add_argument
     add(
         "--masks",
-        default="auto",
+        default=MASK_SOURCES[0],
         choices=SOURCES,
         help="where instance masks come from: auto (the default: mask files if there are some, else found from the "
         "caption by the best of the others whose weights are given), none, files, regions (of the luminance: without "
@@ -166,7 +165,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("results and runs").add_argument
-    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
     add(
         "--format",
         choices=["png", "tif", "jpg", "webp", "bmp"],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
 from lcad.config import ModelConfig
+from lcad.defaults import MASK_SOURCES
 
 SIZE = ModelConfig.image_size  # photos are colorized at SIZE x SIZE
 
@@ -82,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
     parser.add_argument(
         "--masks",
-        default="auto",
-        choices=["auto", "none", "files", "regions"],
+        default=MASK_SOURCES[0],
+        choices=MASK_SOURCES,
         help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
     parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")

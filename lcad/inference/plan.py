@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcad.config import LatentConfig
-from lcad.defaults import PLAIN_LOOK
+from lcad.defaults import OUTPUT_LUMINANCE, PLAIN_LOOK, SEED
 from lcad.instance_sampling import Refinement
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.levels import caption_at_level
@@ -32,10 +32,10 @@ class Settings:
     steps: int = LatentConfig.num_inference_steps
     scheduler: str = LatentConfig.scheduler
     guidance: float = LatentConfig.guidance_scale
-    seed: int = 0
+    seed: int = SEED
     samples: int = 1
     pick: str | None = None  # "adherence": of the samples keep the one whose objects best have their colours
-    output_luminance: str = "input"
+    output_luminance: str = OUTPUT_LUMINANCE[0]
     refinement: Refinement | None = Refinement()
     luminance_guidance: bool = True
     size: int | None = None  # photos and masks are resized to size x size first

@@ -6,6 +6,7 @@ those that need weights need packages of the extra `masks`, too.
 
 from collections.abc import Callable
 
+from lcad.defaults import MASK_SOURCES
 from lcad.masks.types import Provider, ProviderOptions
 
 
@@ -39,7 +40,7 @@ PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {
 }
 """regions needs no weights; sam a checkpoint; referring text_segmenter, and a SAM checkpoint for Grounding DINO"""
 
-SOURCES = ("auto", "none", "files", *PROVIDERS)
+SOURCES = tuple(dict.fromkeys((*MASK_SOURCES, *PROVIDERS)))
 """auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
 
 
