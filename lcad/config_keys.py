@@ -1,6 +1,7 @@
 """What the keys of a config may hold, and what they were called before."""
 
 import math
+import os
 import sys
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -106,5 +107,11 @@ def take_new_names(values: object, source: str) -> object:
         if now in part:
             raise ValueError(f"{old}: is now {new}, which is given, too; leave out {old}")
         part[now] = part.pop(name)
-        print(f"{source}: {old} is now {new}", file=sys.stderr)
+        say(f"{source}: {old} is now {new}")
     return values
+
+
+def say(line: str) -> None:
+    """To stderr, once: of the processes that work together on a machine the first one speaks."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line, file=sys.stderr)

@@ -36,6 +36,13 @@ def test_old_options_mean_the_new_ones_and_say_so(capsys):
     assert not capsys.readouterr().err, "nothing is said of new names"
 
 
+def test_one_of_several_processes_says_it(monkeypatch, capsys):
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert sample.parse(["--jobs", "3"]).num_readers == 3
+    assert capsys.readouterr().err == "--jobs is now --num-readers\n"
+
+
 def test_both_names_of_an_option_are_refused(capsys):
     with pytest.raises(SystemExit):
         sample.parse(["--strength", "7", "--instance-strength=7"])

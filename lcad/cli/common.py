@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcad.config_keys import say
 from lcad.defaults import PLAIN_LOOK, SAM_TYPES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Parser(argparse.ArgumentParser):
                 old, new = old.partition("=")[0], new.partition("=")[0]
                 if new in (part.partition("=")[0] for part in argv):
                     self.error(f"{old} is now {new}, which is given, too; leave out {old}")
-                print(f"{old} is now {new}", file=sys.stderr)
+                say(f"{old} is now {new}")
         return command
 
 
