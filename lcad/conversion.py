@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lcad.color import HINT_SCALES
+from lcad.config import ModelConfig, UNetConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
@@ -103,8 +104,8 @@ def convert(
     source: str | Path,
     text_heads: int | None = None,
     hint_scale: str | None = None,
-    sites: str = "conv_in",
-    image_size: int = 256,
+    sites: str = UNetConfig.sites,
+    image_size: int = ModelConfig.image_size,
     dtype: torch.dtype = torch.float32,
 ) -> Conversion:
     """Build a pipeline from weights made elsewhere.
@@ -147,7 +148,7 @@ def convert(
         luminance_encoder=luminance_encoder,
         text_encoder=_build(build_text_encoder, weights.text_encoder, dtype),
         tokenizer=build_tokenizer(),
-        scheduler=build_scheduler("ddim"),
+        scheduler=build_scheduler(),
         hint_scale=hint_scale or ("unit" if weights.luminance_encoder is None else "release"),
         image_size=image_size,
     )

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.color import luminance_to_hint
+from lcad.config import LatentConfig, ModelConfig
 from lcad.denoiser import Conditions, build_denoiser
 from lcad.instance_sampling import Refinement
+from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.guided_decoder import decode_pictures
@@ -33,7 +35,6 @@ from lcad.pipeline_inputs import (
     one_each,
     step_callback,
 )
-from lcad.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.sampling import sample
@@ -77,10 +78,10 @@ class LCADPipeline(DiffusionPipeline):
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         scheduler: SchedulerMixin,
-        hint_scale: str = "unit",
-        image_size: int = 256,
-        guidance_scale: float = 5.0,
-        num_inference_steps: int = 50,
+        hint_scale: str = ModelConfig.hint_scale,
+        image_size: int = ModelConfig.image_size,
+        guidance_scale: float = LatentConfig.guidance_scale,
+        num_inference_steps: int = LatentConfig.num_inference_steps,
         localizer: LocalizerWeights | None = None,
     ):
         super().__init__()
@@ -220,7 +221,7 @@ class LCADPipeline(DiffusionPipeline):
             latents: x_T (B, C, h / stride, w / stride) instead of a random one.
             output_type: `pil`; `pt`, (3, H, W) in [0, 1]; `np`, (H, W, 3) float in [0, 1], as one array where all are
                 of one size; `latent`, (B, C, h / stride, w / stride), scaled; or `decoded`: the decoded pictures
-                (3, h, w) at the model's size, whose chroma `lcad.upsampling.recolored_strips` brings to a large photo.
+                (3, h, w) at the model's size, for `lcad.upsampling.transfer_chroma_strips`, also to a large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
             tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
                 size, see `lcad.tiling`. All tiles begin from the colours found at the first size.

@@ -10,13 +10,13 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from lcad.defaults import OUTPUT_LUMINANCE
 from lcad.io.images import to_image
 from lcad.masks.types import InstanceMasks
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.phrases import comma_phrases
 from ldm.sampling import StepCallback
 
-OUTPUT_LUMINANCE = ("input", "decoded")
 OUTPUT_TYPES = ("pil", "pt", "np", "decoded", "latent")
 CALLBACK_TENSORS = ("latents", "denoised")
 SHAPE_TOLERANCE = 8  # pixels of a photo's long side that masks of its shape may be off

@@ -29,7 +29,7 @@ def bicubic(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> 
     return _enlarge(chroma, large, rows)
 
 
-def guided(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
+def guided_upsample(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
     """Bicubic, and what L has lost at the small size times the guided filter's slope -> (B, 2, rows, W).
 
     The slope of chroma over L in each neighbourhood is the guided filter's, found at the small size (He and Sun, Fast
@@ -62,7 +62,7 @@ def bilateral(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -
     return total / weights
 
 
-def recolor(luminance: Tensor, decoded: Tensor) -> Tensor:
+def transfer_chroma(luminance: Tensor, decoded: Tensor) -> Tensor:
     """A photo's own L with the chroma of a picture of it.
 
     Args:
@@ -72,16 +72,16 @@ def recolor(luminance: Tensor, decoded: Tensor) -> Tensor:
     Returns:
         sRGB (B, 3, H, W) in [0, 1]; colours that cannot be shown lose chroma, not lightness.
     """
-    return torch.cat([part for _, part in recolored_strips(luminance, decoded)], dim=-2)
+    return torch.cat([part for _, part in transfer_chroma_strips(luminance, decoded)], dim=-2)
 
 
-def recolored_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """`recolor` in strips of rows, so that a very large photo needs little memory -> rows, sRGB (B, 3, rows, W)."""
+def transfer_chroma_strips(luminance: Tensor, decoded: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """`transfer_chroma` in strips of rows, for very large photos in little memory -> rows, sRGB (B, 3, rows, W)."""
     chroma = rgb_to_lab(decoded)[:, 1:]
     same_size = chroma.shape[-2:] == luminance.shape[-2:]
     small = resize(luminance, chroma.shape[-2:])
     for rows in strips(*luminance.shape[-2:]):
-        part = chroma[..., rows, :] if same_size else guided(chroma, small, luminance, rows)
+        part = chroma[..., rows, :] if same_size else guided_upsample(chroma, small, luminance, rows)
         yield rows, lab_to_rgb(reduce_to_gamut(torch.cat([luminance[..., rows, :], part], dim=1)))
 
 
@@ -92,7 +92,7 @@ def resize(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(image, tuple(size), mode="bicubic", align_corners=False, antialias=True)
 
 
-METHODS = {"bilinear": bilinear, "bicubic": bicubic, "bilateral": bilateral, "guided": guided}
+METHODS = {"bilinear": bilinear, "bicubic": bicubic, "bilateral": bilateral, "guided": guided_upsample}
 
 
 def _centres(small: Tensor, large: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,4 +121,4 @@ def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: s
     """
     if output_luminance == "decoded":
         return [resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
-    return [recolor(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+    return [transfer_chroma(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]

@@ -40,7 +40,7 @@ def execution_device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
 
 
-def share_out(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":
+def launch(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":
     """Start this program once for each device of this machine, or join the processes that torchrun has started.
 
     Args:

@@ -30,10 +30,10 @@ from lcad.cli.common import missing_extra, reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
 from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.io.images import to_image
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import comma_phrases
 from lcad.training.start import build_pipeline
 from ldm.autoencoder import latent_stride
@@ -41,6 +41,7 @@ from ldm.devices import choose_device
 from ldm.guidance import classifier_free_guidance
 
 CAPTION = "the red cup, the blue cup, the yellow cup"
+STEPS, GUIDANCE = LatentConfig.num_inference_steps, LatentConfig.guidance_scale
 
 
 def median_times(actions: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
@@ -73,8 +74,8 @@ def time_steps(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
     masks = (torch.rand(len(phrases), pipeline.config.image_size, pipeline.config.image_size) > 0.5).float()
     targets = LogitTargets([InstanceMasks(phrases, masks)], (side, side), unet.config.attention_head_dim)
     scheduler = pipeline.scheduler
-    scheduler.set_timesteps(50, device=device)
-    t, both = scheduler.timesteps[25], torch.cat([x, x])
+    scheduler.set_timesteps(STEPS, device=device)
+    t, both = scheduler.timesteps[STEPS // 2], torch.cat([x, x])
 
     def predict(x, t, logit_transform=None):
         used = {site: r[: len(x)] for site, r in responses.items()}
@@ -84,12 +85,12 @@ def time_steps(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
         return lambda: scheduler.step(denoise(x, t), t, x)
 
     def instance_aware(mode):
-        return step(classifier_free_guidance(with_instance_masks(predict, targets, 1, Refinement(mode=mode)), 5.0))
+        return step(classifier_free_guidance(with_instance_masks(predict, targets, 1, Refinement(mode=mode)), GUIDANCE))
 
     return median_times(
         {
             "unet_batch_2": lambda: UNet2DConditionModel.forward(unet, both, t, text),
-            "guided_step": step(classifier_free_guidance(predict, 5.0)),
+            "guided_step": step(classifier_free_guidance(predict, GUIDANCE)),
             "one_pass_step": instance_aware("one_pass"),
             "two_pass_step": instance_aware("two_pass"),
         },
@@ -226,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--photo-steps", type=int, default=50, help="sampling steps of the whole photo; 0 leaves it out"
+        "--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out"
     )
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args(argv)

@@ -11,7 +11,7 @@ With label maps photos that have no captions get those that `label_maps` makes o
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import add_provider_options, build_parser, provider_options, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     device = choose_device(args.device)
     pipeline = LCADPipeline.from_pretrained(args.model).to(device)
-    options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
+    options = ProviderOptions(**provider_options(args), device=str(device))
     finder = build_finder(args.masks, pipeline, options=options)
     photos = list_images(image_folder(args.input))[args.skip :]
     captions = read_captions(image_folder(args.input), args.captions)
@@ -56,9 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--input", type=Path, required=True, help="folder of photos")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
@@ -68,9 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--label-names", type=Path, help="what the ids of label maps are called")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many photos, as trained on")
     parser.add_argument("--masks", default="regions", choices=["regions", "sam", "referring"])
-    parser.add_argument("--sam-checkpoint", help="weights of Segment Anything")
-    parser.add_argument("--sam-type", default="vit_h")
-    parser.add_argument("--words-model", help="folder or hub id of CLIPSeg or Grounding DINO")
+    add_provider_options(parser.add_argument)
     parser.add_argument("--output", type=Path, help="CSV of all rows")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)

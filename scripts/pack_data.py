@@ -2,7 +2,7 @@
 """Pack the training data of a config into a few files, for a machine that has nothing but these.
 
 python scripts/pack_data.py --config configs/mini_latent.yaml --output runs/packed --processes 2
-python scripts/pack_data.py --config configs/mini_grounding.yaml --output runs/packed data.max_photos=1000 \
+python scripts/pack_data.py --config configs/mini_localizer.yaml --output runs/packed data.max_photos=1000 \
     --include teacher.safetensors=data/weights/vgg16_features_fp16.safetensors
 
 Writes shards of photos, captions, tokens and label maps (safetensors) and packed.json, which has their SHA-256. The

@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
     parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
     parser.add_argument(
-        "--guidance", type=float, default=1.5, help="default: 1.5, as docs/results.md was measured with"
+        "--guidance", type=float, default=1.5, help="default: %(default)s, as docs/results.md was measured with"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
     parser.add_argument("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.evaluation.color_control import steer_scenes
+    from lcad.evaluation.color_control import scene_color_control
     from lcad.evaluation.scoring import write_rows
     from lcad.masks.sources import build_finder
     from lcad.pipeline import LCADPipeline
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     options["find_masks"] = build_finder("files", pipeline, args.scenes / "masks")
     scored = []
     for refinement in tqdm(settings(), "settings"):
-        rows, _ = steer_scenes(pipeline, args.scenes, args.number, refinement=refinement, **options)
+        rows, _ = scene_color_control(pipeline, args.scenes, args.number, refinement=refinement, **options)
         scored.append(asdict(refinement) | {name: mean(row[name] for row in rows) for name in ("adherent", "psnr")})
         write_rows(args.output / "refinement.csv", scored)
     draw(scored, args.output / "refinement.png")

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torchvision.models import squeezenet1_1
 
-from lcad.data.build.cam_labels import ASKED, UNASKED, Labeller, Word, read_words
+from lcad.data.build.cam_labels import ASKED, UNASKED, Labeller, LabelWord, read_words
 from lcad.io.label_maps import read_classes, read_label_map
 from ldm.checkpoint import CheckpointError
 from scripts.label_photos import WORDS, main
 from tests.conftest import random_photo
 
-CAT, DOG = Word(["cat", "kitten"], [281, 282]), Word(["dog"], [151])
+CAT, DOG = LabelWord(["cat", "kitten"], [281, 282]), LabelWord(["dog"], [151])
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_the_token_loss_is_of_the_share_of_attention_in_the_mask():
     assert off.grad[0, :4, 0].sum().item() == pytest.approx(-1, rel=1e-3)
 
 
-def test_the_grounding_loss_is_that_of_the_mean_over_heads():
+def test_the_localization_loss_is_that_of_the_mean_over_heads():
     masks = torch.zeros(2, 8, 8)
     masks[0, :, :4], masks[1, :, 4:] = 1, 0.5
     one = LogitTargets([InstanceMasks(PHRASES, masks), None], (8, 8), heads=1, resize="area")

@@ -11,9 +11,9 @@ from transformers import CLIPTokenizer
 
 from lcad.instance_sampling import LogitTargets
 from lcad.masks.files import save_masks
-from lcad.masks.from_text import finder_of_files
+from lcad.masks.from_text import build_file_finder
 from lcad.masks.types import InstanceMasks
-from lcad.text.color_object_pairs import asked_color, pairs
+from lcad.text.color_object_pairs import asked_color, color_object_pairs
 from lcad.text.phrases import comma_phrases, find_phrases
 from lcad.text.reading import not_understood
 from ldm.text_encoder import tokenize
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def found(caption: str) -> str:
-    return "; ".join(f"{caption[slice(*color)]} {caption[slice(*noun)]}" for color, noun in pairs(caption))
+    return "; ".join(f"{caption[slice(*color)]} {caption[slice(*noun)]}" for color, noun in color_object_pairs(caption))
 
 
 @pytest.mark.parametrize(
@@ -135,14 +135,14 @@ def test_spans_are_those_of_the_caption_as_written(tokenizer):
 )  # fmt: skip
 def test_long_captions_are_read_at_once(part):
     started = time.process_time()
-    pairs(part * (30_000 // len(part)))
+    color_object_pairs(part * (30_000 // len(part)))
     assert time.process_time() - started < 4  # about 0.2 on an idle core; were it quadratic: a minute
 
 
 def test_a_mask_beyond_77_tokens_costs_itself_alone(tmp_path, tokenizer):
     caption = ", ".join(f"the red cup {i}" for i in range(40))
     save_masks(tmp_path, "a", torch.ones(40, 8, 8), ["cup"] * 40)
-    read = finder_of_files(tmp_path, tokenizer)(Path("a.png"), Image.new("RGB", (8, 8)), caption)
+    read = build_file_finder(tmp_path, tokenizer)(Path("a.png"), Image.new("RGB", (8, 8)), caption)
     assert 10 < len(read.instances.phrases) == len(read.instances.masks) < 20
     assert len(read.notes) == 40 - len(read.instances.phrases) and "'the red cup 39'" in read.notes[-1]
     lost = InstanceMasks(comma_phrases(caption, tokenizer)[-1:], torch.ones(1, 8, 8))
@@ -157,4 +157,4 @@ def test_a_long_caption_is_cut_with_the_words_that_are_lost(tokenizer):
 @pytest.mark.parametrize("caption", ["a sign that does n't show a red car", "a dog that is n’t brown"])
 def test_a_negation_that_stands_alone(caption):
     """As tokenized captions have it: "do n't"."""
-    assert not_understood(caption) and pairs(caption) == [] == pairs("n't")
+    assert not_understood(caption) and color_object_pairs(caption) == [] == color_object_pairs("n't")

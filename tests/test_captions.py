@@ -70,7 +70,7 @@ def test_binary_and_missing_files(tmp_path):
 
 
 def test_levels_come_in_the_asked_shares():
-    drawn = CaptionSampler(scarce=0.3, drop=0.1)
+    drawn = CaptionSampler(scarce_probability=0.3, dropout=0.1)
     rng = np.random.default_rng(0)
     counts = {"": 0, SCARCE_CAPTION: 0, "red": 0, "blue": 0}
     for _ in range(20_000):

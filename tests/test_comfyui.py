@@ -11,8 +11,8 @@ import torch
 
 from lcad.color import rgb_to_luminance
 from lcad.io.images import read_image, to_tensor
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.sources import build_finder
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.registration import WrongPair
 from lcad.recoloring.transfer import transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors

@@ -8,7 +8,7 @@ import pytest
 
 from lcad.color import HINT_SCALES
 from lcad.config import (
-    ALLOWED,
+    AnyStageConfig,
     AutoencoderConfig,
     ConfigError,
     DataConfig,
@@ -22,6 +22,7 @@ from lcad.config import (
     UNetConfig,
     load_config,
 )
+from lcad.config_keys import RENAMED, allowed_values
 from lcad.models.channel_extended_unet import SITES
 from lcad.models.perceptual import BACKBONES
 from lcad.training.artifact_loss import ARTIFACT_MAPS
@@ -36,19 +37,23 @@ def schema_of(path: Path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_committed_configs_load(path):
+def test_committed_configs_load(path, capsys):
     config = load_config(schema_of(path), path)
-    assert config.output.startswith("runs/")
+    assert config.output.startswith("runs/") and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["coco_stuff", "multi_instance"])
 def test_full_size_configs_have_the_papers_settings(name):
     pixel = load_config(PixelStageConfig, CONFIGS[0].parent / f"{name}_pixel.yaml")
-    assert (pixel.pixel.learning_rate, pixel.trainer.batch_size, pixel.trainer.epochs) == (1e-6, 8, 10)
-    assert (pixel.pixel.adversarial, pixel.pixel.perceptual, pixel.pixel.artifact_map) == (1.0, 0.5, "paper")
+    assert (pixel.pixel.learning_rate, pixel.trainer.batch_size, pixel.trainer.max_epochs) == (1e-6, 8, 10)
+    assert (pixel.pixel.adversarial_weight, pixel.pixel.perceptual_weight, pixel.pixel.artifact_map) == (
+        1.0,
+        0.5,
+        "paper",
+    )
     latent = load_config(LatentStageConfig, CONFIGS[0].parent / f"{name}_latent.yaml")
-    assert (latent.latent.learning_rate, latent.trainer.epochs) == (5e-5, 50)
-    assert (latent.data.scarce, latent.data.drop) == (0.3, 0.1)
+    assert (latent.latent.learning_rate, latent.trainer.max_epochs) == (5e-5, 50)
+    assert (latent.data.scarce_probability, latent.data.caption_dropout) == (0.3, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -75,17 +80,17 @@ def test_mistakes_name_the_key(tmp_path, text, overrides, named):
 @pytest.mark.parametrize(
     "override, said",
     [
-        ("trainer.steps=-5", "trainer.steps: got -5; it must be 1 or more"),
+        ("trainer.max_steps=-5", "trainer.max_steps: got -5; it must be 1 or more"),
         ("trainer.batch_size=0", "trainer.batch_size: got 0; it must be 1 or more"),
         ("trainer.hours=0", "trainer.hours: got 0.0; it must be above 0"),
-        ("trainer.ema=1.5", "trainer.ema: got 1.5; it must be from 0 to 1"),
+        ("trainer.ema_decay=1.5", "trainer.ema_decay: got 1.5; it must be from 0 to 1"),
         ("trainer.logger=paper", "trainer.logger: got 'paper'; allowed: csv, tensorboard"),
         ("latent.learning_rate=nan", "latent.learning_rate: got nan; it must be 0.0 or more"),
-        ("latent.guidance=inf", "latent.guidance: got inf; it must be 0.0 or more"),
+        ("latent.guidance_scale=inf", "latent.guidance_scale: got inf; it must be 0.0 or more"),
         ("latent.sites=everywhere", "latent.sites: got 'everywhere'; allowed: none, conv_in, down_blocks"),
-        ("latent.looking=true", "latent.looking: words learn to look by latent.grounding"),
-        ("data.drop=7", "data.drop: got 7.0; it must be from 0 to 1"),
-        ("data.scarce=-0.1", "data.scarce: got -0.1; it must be from 0 to 1"),
+        ("latent.train_localizer=true", "latent.train_localizer: it learns by latent.localizer_weight"),
+        ("data.caption_dropout=7", "data.caption_dropout: got 7.0; it must be from 0 to 1"),
+        ("data.scarce_probability=-0.1", "data.scarce_probability: got -0.1; it must be from 0 to 1"),
         ("data.zoom=0.5", "data.zoom: got 0.5; it must be 1 or more"),
         ("data.more=[{folder: f, repeat: 0}]", "data.more.repeat: got 0; it must be 1 or more"),
         ("data.crop=left", "data.crop: got 'left'; allowed: random, center"),
@@ -108,12 +113,13 @@ def test_a_decay_needs_a_rate_to_come_from():
 
 
 def test_allowed_names_are_those_there_are():
-    assert ALLOWED["model"]["hint_scale"] == tuple(HINT_SCALES)
-    assert ALLOWED["model.unet"]["sites"] == ALLOWED["latent"]["sites"] == tuple(SITES)
-    assert ALLOWED["latent"]["prediction"] == tuple(PREDICTIONS)
-    assert ALLOWED["pixel"]["artifact_map"] == (*ARTIFACT_MAPS, "none")
-    assert ALLOWED["pixel"]["perceptual_net"] == tuple(BACKBONES)
-    assert ALLOWED[""]["save_dtype"] == tuple(DTYPES)
+    assert allowed_values(ModelConfig)["hint_scale"] == tuple(HINT_SCALES)
+    latent, pixel = allowed_values(LatentConfig), allowed_values(PixelConfig)
+    assert allowed_values(UNetConfig)["sites"] == latent["sites"] == tuple(SITES)
+    assert latent["prediction_type"] == tuple(PREDICTIONS)
+    assert pixel["artifact_map"] == (*ARTIFACT_MAPS, "none")
+    assert pixel["perceptual_net"] == tuple(BACKBONES)
+    assert allowed_values(LatentStageConfig)["save_dtype"] == tuple(DTYPES)
 
 
 def test_every_number_is_held_against_a_range():
@@ -122,11 +128,50 @@ def test_every_number_is_held_against_a_range():
                     LatentConfig):  # fmt: skip
         hints = get_type_hints(section)
         numbers = {f.name for f in fields(section) if {int, float} & {hints[f.name], *get_args(hints[f.name])}}
-        assert numbers <= ALLOWED[section.section].keys(), section
+        assert numbers <= allowed_values(section).keys(), section
 
 
 def test_overrides_win(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("output: a\ndata: {folder: f}\ntrainer: {batch_size: 4}")
-    config = load_config(PixelStageConfig, path, ["trainer.batch_size=2", "output=b", "pixel.perceptual=0"])
-    assert (config.trainer.batch_size, config.output, config.pixel.perceptual) == (2, "b", 0.0)
+    config = load_config(PixelStageConfig, path, ["trainer.batch_size=2", "output=b", "pixel.perceptual_weight=0"])
+    assert (config.trainer.batch_size, config.output, config.pixel.perceptual_weight) == (2, "b", 0.0)
+
+
+SECTIONS = {"data": DataConfig, "trainer": TrainerConfig, "pixel": PixelConfig, "latent": LatentConfig}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_keys_of_version_0_1_are_taken_with_a_line_that_says_the_new_name(tmp_path, capsys, old):
+    """In a file and as an override; under both names at once they are refused."""
+    (section, name), new = old.split("."), RENAMED[old].split(".")[1]
+    default = getattr(SECTIONS[section], new)
+    value = {"prediction_type": "v_prediction", "train_localizer": False}.get(new, 1 if default != 1 else 0.5)
+    value = 3 if new in ("accumulate_grad_batches", "num_inference_steps") else value
+    path = tmp_path / "x.yaml"
+
+    def load(text: str, *overrides: str) -> object:
+        path.write_text(f"output: o\ndata:\n  folder: f\n{text}")
+        loaded = load_config(AnyStageConfig, path, overrides)
+        return getattr(getattr(loaded, section), new)
+
+    def in_file(*names: str) -> str:
+        lines = "".join(f"  {name}: {value}\n" for name in names)
+        return lines if section == "data" else f"{section}:\n{lines}"
+
+    said = f"{old} is now {RENAMED[old]}\n"
+    assert load(in_file(name)) == value and capsys.readouterr().err == f"{path}: {said}"
+    assert load("", f"{old}={value}") == value and capsys.readouterr().err == f"overrides: {said}"
+    assert load(in_file(new), f"{RENAMED[old]}={value}") == value and not capsys.readouterr().err
+    refused = f"{old}: is now {RENAMED[old]}, which is given, too"
+    with pytest.raises(ConfigError, match=refused):
+        load(in_file(name, new))
+    with pytest.raises(ConfigError, match=refused):
+        load("", f"{old}={value}", f"{RENAMED[old]}={value}")
+
+
+def test_an_override_by_its_new_name_wins_over_a_file_with_the_old(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("output: o\ndata: {folder: f, workers: 3}\ntrainer: {steps: 4}")
+    config = load_config(PixelStageConfig, path, ["trainer.max_steps=5", "data.workers=1"])
+    assert (config.trainer.max_steps, config.data.num_workers) == (5, 1)

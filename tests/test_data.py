@@ -77,7 +77,13 @@ def test_a_bad_photo_steps_to_the_whole_next_item(photo_folder, tiny_pipeline, t
         Image.open(mask).resize((80, 30), Image.Resampling.NEAREST).save(mask)
     for i in (0, 2, 7):
         (photo_folder / "images" / f"p{i}.png").write_bytes(b"no photo")
-    options = {"masks": str(photo_folder / "masks"), "validation": 0, "crop": "center", "scarce": 0, "drop": 0}
+    options = {
+        "masks": str(photo_folder / "masks"),
+        "validation": 0,
+        "crop": "center",
+        "scarce_probability": 0,
+        "caption_dropout": 0,
+    }
     photos = open_photos(DataConfig(str(photo_folder), **options), 32, 0, tiny_pipeline.tokenizer)["train"]
     stage = LatentStage(LCADPipeline.from_pretrained(tiny_checkpoint), LatentConfig(), TrainerConfig())
     cached = cache_of(stage, photos, tmp_path / "cache")
@@ -197,7 +203,7 @@ def test_cached_items_are_those_of_the_photos(photo_folder, tiny_checkpoint, tmp
     pipeline.vae.encoder.conv_in.weight.data += 0.1
     cache_of(stage, photos, tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2  # other weights, other cache
-    looking = LatentConfig(trainable=trainable, looking=True, grounding=1.0)
+    looking = LatentConfig(trainable=trainable, train_localizer=True, localizer_weight=1.0)
     cached = cache_of(LocalizerStage(pipeline, looking, TrainerConfig()), photos, tmp_path / "cache")
     assert not cached[0]["moments"].any() and len(list((tmp_path / "cache").iterdir())) == 3
 
@@ -243,11 +249,16 @@ def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny
 
     def training(**options):
         config = DataConfig(
-            str(photo_folder), masks=str(photo_folder / "masks"), validation=0, crop="center", drop=0, **options
+            str(photo_folder),
+            masks=str(photo_folder / "masks"),
+            validation=0,
+            crop="center",
+            caption_dropout=0,
+            **options,
         )
         return open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
 
-    photos = training(scarce=0)
+    photos = training(scarce_probability=0)
     items = [photos[8 * epoch] for epoch in range(12)]
     assert all(photos[8 * epoch + 1]["instances"] is None for epoch in range(12)), "the second photo has no masks"
     assert {item["mirrored"] for item in items} == {0, 1}
@@ -257,14 +268,19 @@ def test_masks_come_with_the_captions_that_name_their_objects(photo_folder, tiny
         left, right = item["instances"].masks.flip(0) if item["mirrored"] else item["instances"].masks
         assert left.shape == (32, 32) and left[:, :14].min() == 1 == right[:, 18:].min() and left[:, 18:].max() == 0
     assert len({item["instances"].phrases[0].text for item in items}) == 2
-    assert all(training(scarce=1)[8 * epoch]["instances"] is None for epoch in range(4))
+    assert all(training(scarce_probability=1)[8 * epoch]["instances"] is None for epoch in range(4))
     photos.captions[photos.photos[0]] = ["a red cup"]
     assert photos[0]["instances"] is None
 
 
 def test_instances_of_a_batch_travel_as_one_tensor(photo_folder, tiny_pipeline):
     config = DataConfig(
-        str(photo_folder), masks=str(photo_folder / "masks"), validation=0, crop="center", drop=0, scarce=0
+        str(photo_folder),
+        masks=str(photo_folder / "masks"),
+        validation=0,
+        crop="center",
+        caption_dropout=0,
+        scarce_probability=0,
     )
     photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
     for keys in ([1, 0, 8, 2], [1, 2]):
@@ -290,7 +306,14 @@ def test_masks_are_cut_as_their_photos(photo_folder, tiny_pipeline):
     white = np.zeros((40, 48, 3), np.uint8)
     white[:, :24] = 255
     Image.fromarray(white).save(photo_folder / "images" / "p0.png")
-    config = DataConfig(str(photo_folder), masks=str(photo_folder / "masks"), validation=0, drop=0, scarce=0, zoom=1.6)
+    config = DataConfig(
+        str(photo_folder),
+        masks=str(photo_folder / "masks"),
+        validation=0,
+        caption_dropout=0,
+        scarce_probability=0,
+        zoom=1.6,
+    )
     photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
     items = [photos[8 * epoch] for epoch in range(20)]
     for item in items:
@@ -358,7 +381,14 @@ def test_names_for_masks_alone(photo_folder, tiny_pipeline):
     voc = LabelsConfig(str(photo_folder / "voc"), str(photo_folder / "things.txt"), str(photo_folder / "all.txt"), True)
     ade = LabelsConfig(str(photo_folder / "ade"), str(photo_folder / "ade.txt"))
     sources = ["file", "label_maps"]
-    config = DataConfig(str(photo_folder), caption_sources=sources, labels=[voc, ade], drop=0, scarce=0, validation=0)
+    config = DataConfig(
+        str(photo_folder),
+        caption_sources=sources,
+        labels=[voc, ade],
+        caption_dropout=0,
+        scarce_probability=0,
+        validation=0,
+    )
     photos = open_photos(config, 32, 0, tiny_pipeline.tokenizer)["train"]
     found = [photos.captions[photo] for photo in photos.photos[:4]]
     assert found[0] == ["a tall blue man", "the blue wall"] and found[1] == ["a red man", "the blue wall"]

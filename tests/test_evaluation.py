@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lcad.evaluation.metrics import MEASURES
+from lcad.evaluation.metrics import METRICS
 from lcad.evaluation.runs import cropped
 from lcad.evaluation.scoring import Sample, score, summarize
 from lcad.evaluation.tables import PAPER, make_table, to_latex, to_markdown
@@ -157,10 +157,10 @@ def test_photos_are_shared_out_to_processes(tiny_checkpoint, photo_folder, tmp_p
 def test_bootstrap_interval():
     rng = np.random.default_rng(0)
     rows = [{"psnr": value} for value in rng.normal(25, 2, 400)] + [{"psnr": None}]
-    mean, low, high = summarize(rows, [MEASURES["psnr"]])["psnr"]
+    mean, low, high = summarize(rows, [METRICS["psnr"]])["psnr"]
     assert mean == pytest.approx(25, abs=0.3)
     assert (high - low) / 2 == pytest.approx(1.96 * 2 / 20, rel=0.15)
-    assert summarize(rows, [MEASURES["psnr"]])["psnr"] == (mean, low, high), "the same on a second run"
+    assert summarize(rows, [METRICS["psnr"]])["psnr"] == (mean, low, high), "the same on a second run"
 
 
 def test_the_colorfulness_difference_is_one_of_sets(photo_folder, tmp_path):
@@ -178,7 +178,7 @@ def test_the_colorfulness_difference_is_one_of_sets(photo_folder, tmp_path):
     assert "colorfulness_difference" in table and "colorfulness_error" not in table
 
     rows = [{"colorfulness": a, "colorfulness_true": b} for a, b in ((10, 30), (30, 40))]
-    measures = [MEASURES[name] for name in ("colorfulness", "colorfulness_true")]
+    measures = [METRICS[name] for name in ("colorfulness", "colorfulness_true")]
     assert summarize(rows, measures)["colorfulness_difference"] == (15, 10, 20)
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, mean_color, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import read_image, to_tensor
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.types import InstanceMasks
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import mask_edges, masks_at
 from lcad.recoloring.exact_colors import (
     ColorTarget,
@@ -24,7 +24,7 @@ from lcad.recoloring.exact_colors import (
     parse_color_target,
     to_hex,
 )
-from lcad.recoloring.object_masks import object_finder, phrases_of_word, region_at
+from lcad.recoloring.object_masks import build_object_finder, phrases_of_word, region_at
 from lcad.text.captions import read_colors
 from scripts import sample
 from tests.conftest import random_photo
@@ -220,7 +220,7 @@ def test_words_of_a_caption(tiny_pipeline):
 
 def test_finding_objects(tiny_pipeline):
     photo = random_photo(0, 60, 40)
-    find = object_finder(tiny_pipeline)
+    find = build_object_finder(tiny_pipeline)
     caption = "a red cup on a table"
     (phrase,) = phrases_of_word("cup", caption, tiny_pipeline.tokenizer)
     known = torch.zeros(1, 20, 30)
@@ -282,7 +282,7 @@ def test_colours_in_a_run(run, photo_folder, tmp_path):
     assert delta_e(lab_of(code), torch.from_numpy(obtained)) < 5
     assert run(*command, f"{mask}={code}")[0] == 0 and "1 kept" in run.printed
     again = tmp_path / "again"
-    assert sample.main(["--repeat", str(run.out / "run.jsonl"), "--output", str(again)]) == 0, "the same pixels"
+    assert sample.main(["--replay", str(run.out / "run.jsonl"), "--output", str(again)]) == 0, "the same pixels"
     status, err = run(*command, f"{mask}=#303050")
     assert status == 2 and "made differently" in err
 

@@ -267,7 +267,7 @@ def test_files_that_are_not_colorized_are_accounted_for(run, photos):
     assert run("--input", photos)[0] == 2, "nothing could be done"
 
 
-@pytest.mark.parametrize("name", ["guidance", "strength"])
+@pytest.mark.parametrize("name", ["guidance", "instance-strength"])
 @pytest.mark.parametrize("value", ["nan", "1e30", "inf", "-1"])
 def test_numbers_out_of_range(run, photos, name, value):
     with pytest.raises(SystemExit):
@@ -322,7 +322,7 @@ def test_a_run_is_resumed_from_anywhere(run, tiny_checkpoint, photos, monkeypatc
     (run.out / "p1.png").unlink()
     monkeypatch.chdir("/")
     assert sample.main(["--resume", str(run.out)]) == 0 and (run.out / "p1.png").is_file()
-    assert sample.main(["--repeat", str(run.out / "run.jsonl"), "--output", str(tmp_path / "again")]) == 0
+    assert sample.main(["--replay", str(run.out / "run.jsonl"), "--output", str(tmp_path / "again")]) == 0
 
 
 def test_a_run_that_overwrites_is_resumed_as_such(run, photos):
@@ -348,7 +348,7 @@ def test_a_run_that_overwrites_is_resumed_as_such(run, photos):
 
 
 @pytest.mark.parametrize(
-    "options", [["--resume", "out", "--steps", "3"], ["--repeat", "r", "--seed=1"], ["--overw"], ["--resum", "out"]]
+    "options", [["--resume", "out", "--steps", "3"], ["--replay", "r", "--seed=1"], ["--overw"], ["--resum", "out"]]
 )
 def test_options_that_would_be_of_no_effect(options, capsys):
     with pytest.raises(SystemExit):
@@ -370,7 +370,7 @@ def test_a_repetition_makes_the_batches_of_the_record(run, photos, tmp_path, mon
         "_colorize",
         lambda self, batch: batches.append({item.job.name for item in batch}) or own(self, batch),
     )
-    assert sample.main(["--repeat", str(run.out / "run.jsonl"), "--output", str(tmp_path / "again")]) == 0
+    assert sample.main(["--replay", str(run.out / "run.jsonl"), "--output", str(tmp_path / "again")]) == 0
     assert {"p1"} in batches and {"p0", "p1", "p2", "p3"} in batches
     again = {path.name: np.asarray(Image.open(path)).tolist() for path in (tmp_path / "again").glob("p*.png")}
     assert again == {path.name: np.asarray(Image.open(path)).tolist() for path in run.out.glob("p*.png")}

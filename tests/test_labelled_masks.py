@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.files import MaskError
-from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
-from lcad.prepared_photo import PreparedPhoto
+from lcad.masks.labelled import build_label_finder, coco_labels, map_labels
 from tests.conftest import random_photo
 
 LEFT, RIGHT = ([[x, 0, x + 20, 0, x + 20, 40, x, 40]] for x in (0, 28))
@@ -23,7 +23,7 @@ def finder(tmp_path, tiny_pipeline):
     items = [{"segmentation": place, "category_id": 1, "iscrowd": 0} for place in (LEFT, RIGHT)]
     file = tmp_path / "instances.json"
     file.write_text(json.dumps({"categories": {"1": "cup"}, "instances": {"p.png": items}}))
-    return finder_of_labels(tiny_pipeline, coco_labels(file))
+    return build_label_finder(tiny_pipeline, coco_labels(file))
 
 
 def test_a_word_alone_gets_all_its_objects(finder):
@@ -73,7 +73,7 @@ def test_label_maps(tmp_path, tiny_pipeline):
     ids = np.ones((40, 48), np.uint8)
     ids[20:] = 2
     Image.fromarray(ids).save(tmp_path / "p.png")
-    find = finder_of_labels(tiny_pipeline, map_labels(tmp_path, classes))
+    find = build_label_finder(tiny_pipeline, map_labels(tmp_path, classes))
     found = find(PHOTO, PreparedPhoto.of(random_photo(0)), "a green lawn under a blue sky")
     assert [phrase.object for phrase in found.instances.phrases] == ["lawn", "sky"]
     assert found.instances.masks[0, 20:].min() == 1 and found.instances.masks[1, :20].min() == 1

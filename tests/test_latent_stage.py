@@ -24,7 +24,7 @@ from tests.conftest import tiny_config
 @pytest.mark.parametrize("prediction", [None, "v_prediction"])
 def test_loss_of_a_network_that_predicts_zero(prediction):
     """Then the loss is the mean square of the target: of the noise, or of sqrt(a) noise - sqrt(1 - a) z."""
-    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(prediction=prediction), TrainerConfig())
+    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(prediction_type=prediction), TrainerConfig())
     torch.nn.init.zeros_(stage.unet.conv_out.weight)
     torch.nn.init.zeros_(stage.unet.conv_out.bias)
     generator = torch.Generator().manual_seed(0)
@@ -35,11 +35,11 @@ def test_loss_of_a_network_that_predicts_zero(prediction):
     target = noise if prediction is None else a.sqrt() * noise - (1 - a).sqrt() * z
     assert loss.item() == pytest.approx(target.square().mean().item(), rel=1e-5)
     assert stage.pipeline.scheduler.config.prediction_type == (prediction or "epsilon")
-    assert stage.pipeline.config.guidance_scale == LatentConfig().guidance
+    assert stage.pipeline.config.guidance_scale == LatentConfig().guidance_scale
 
 
 def test_what_a_model_is_sampled_with_is_saved_with_it():
-    config = LatentConfig(scheduler="dpmpp", inference_steps=7, guidance=3, prediction="v_prediction")
+    config = LatentConfig(scheduler="dpmpp", num_inference_steps=7, guidance_scale=3, prediction_type="v_prediction")
     pipeline = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig()).pipeline
     assert (pipeline.config.num_inference_steps, pipeline.config.guidance_scale) == (7, 3)
     assert scheduler_name(pipeline.scheduler) == "dpmpp"
@@ -63,7 +63,7 @@ def test_a_shift_of_nothing_is_refused():
 
 def test_refined_attention_in_training_is_that_of_sampling(tiny_pipeline):
     """Only photos with masks differ, by what `refined` predicts for them, and the text encoder learns from it."""
-    config = LatentConfig(trainable=["unet.*", "text_encoder.*"], refined=1.0)
+    config = LatentConfig(trainable=["unet.*", "text_encoder.*"], instance_sampling_probability=1.0)
     stage = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig())
     masks = torch.zeros(2, 32, 32)
     masks[0, :, :16], masks[1, :, 16:] = 1, 1
@@ -105,10 +105,12 @@ def test_words_learn_where_their_objects_are(tiny_pipeline):
     def loss(stage: LatentStage) -> float:
         return stage._loss(batch, torch.Generator().manual_seed(2))
 
-    plain, grounded = stage(), stage(grounding=100.0)
+    plain, grounded = stage(), stage(localizer_weight=100.0)
     added = (loss(grounded) - loss(plain)) / 100
     assert 1.1 < added < 1.6, "at first about log 2 for pixels and log 2 for the half of the attention in the mask"
-    assert loss(stage(refined=1.0, grounding=100.0)).item() == pytest.approx(loss(stage(refined=1.0)).item(), rel=1e-5)
+    assert loss(stage(instance_sampling_probability=1.0, localizer_weight=100.0)).item() == pytest.approx(
+        loss(stage(instance_sampling_probability=1.0)).item(), rel=1e-5
+    )
     optimizer = torch.optim.Adam([p for p in grounded.parameters() if p.requires_grad], 1e-2)
     for _ in range(30):
         optimizer.zero_grad()
@@ -120,7 +122,9 @@ def test_words_learn_where_their_objects_are(tiny_pipeline):
 def test_objects_are_looked_for_in_noise_by_their_nouns(tiny_pipeline):
     """What the colours are makes no difference, and the weights that colorize stay; "red" has no mask, "cup" has."""
     pipeline = build_pipeline(tiny_config())
-    stage = LocalizerStage(pipeline, LatentConfig(looking=True, grounding=1.0, guidance=9.0), TrainerConfig())
+    stage = LocalizerStage(
+        pipeline, LatentConfig(train_localizer=True, localizer_weight=1.0, guidance_scale=9.0), TrainerConfig()
+    )
     assert stage.unet is not pipeline.unet and stage.text_encoder is not pipeline.text_encoder
     assert pipeline.config.guidance_scale == 5.0, "the model's own guidance stays"
     caption, masks = "the red cup, the blue dish", torch.zeros(2, 32, 32)
@@ -231,7 +235,11 @@ def test_the_rate_warms_up_and_decays():
 
 
 def test_only_a_share_of_the_photos_is_refined_and_none_in_validation(tiny_pipeline, monkeypatch):
-    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(refined=0.25, grounding=1.0), TrainerConfig())
+    stage = LatentStage(
+        build_pipeline(tiny_config()),
+        LatentConfig(instance_sampling_probability=0.25, localizer_weight=1.0),
+        TrainerConfig(),
+    )
     asked = []
 
     def note(*args) -> torch.Tensor:
@@ -273,7 +281,7 @@ def test_the_log_shows_the_photo_its_caption_and_a_scarce_one(tiny_pipeline):
 
 def test_weights_for_looking_are_handed_over_at_the_end(tiny_pipeline):
     pipeline = build_pipeline(tiny_config())
-    config = LatentConfig(looking=True, grounding=1.0, trainable=["unet.*attn2.to_k*"])
+    config = LatentConfig(train_localizer=True, localizer_weight=1.0, trainable=["unet.*attn2.to_k*"])
     stage = LocalizerStage(pipeline, config, TrainerConfig())
     name = next(name for name, p in stage.named_parameters() if p.requires_grad)
     stage.get_parameter(name).data += 1
@@ -295,7 +303,7 @@ def test_masks_go_with_gradient_checkpointing(tiny_pipeline, sites):
     for checkpointing in (False, True):
         stage = LatentStage(
             build_pipeline(tiny_config(sites)),
-            LatentConfig(trainable=["unet.*"], refined=0.5, grounding=1.0),
+            LatentConfig(trainable=["unet.*"], instance_sampling_probability=0.5, localizer_weight=1.0),
             TrainerConfig(gradient_checkpointing=checkpointing),
         )
         generator = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from lcad.io.images import shrink
 from lcad.masks.providers import PROVIDERS, ProviderOptions
-from lcad.masks.referring import _detection_prompt, clipseg_provider, grounded_regions, grounding_dino_provider
+from lcad.masks.referring import _detection_prompt, boxed_regions, clipseg_provider, grounding_dino_provider
 from lcad.masks.sam import box_masks, load_sam, sam_provider, sam_regions
 from lcad.masks.superpixels import AREA, LONG_SIDE
 from lcad.masks.types import enlarge
@@ -187,7 +187,7 @@ def test_wrong_sam_checkpoints_are_one_line(folder, fields, reason):
 @pytest.mark.parametrize("size", [(48, 40), (90, 1), (3, 1)])
 def test_clipseg_gives_a_soft_region_for_each_phrase(folder, size, device):
     photo = random_photo(0, *size).convert("L")
-    provider = clipseg_provider(ProviderOptions(words_model=str(folder / "clipseg"), device=device))
+    provider = clipseg_provider(ProviderOptions(text_segmenter=str(folder / "clipseg"), device=device))
     regions = provider(photo, WORDS)
     check(regions, photo)
     assert regions.phrases == [0, 2] and torch.equal(regions.scores, regions.masks.amax((1, 2)))
@@ -200,12 +200,12 @@ def test_clipseg_gives_a_soft_region_for_each_phrase(folder, size, device):
 @pytest.mark.parametrize("size", [(48, 40), (90, 1), (3, 1)])
 def test_grounding_dino_gives_a_region_for_each_box(folder, size, device):
     photo = random_photo(0, *size)
-    options = sam_options(folder, device, words_model=str(folder / "dino"))
+    options = sam_options(folder, device, text_segmenter=str(folder / "dino"))
     check(grounding_dino_provider(options, BUILDERS)(photo.convert("L"), WORDS), photo)
 
     model = transformers.GroundingDinoForObjectDetection.from_pretrained(folder / "dino").to(device).eval()
     processor = transformers.GroundingDinoProcessor.from_pretrained(folder / "dino")
-    provider = grounded_regions(model, processor, load_sam(options, BUILDERS), max_regions=3, threshold=0)
+    provider = boxed_regions(model, processor, load_sam(options, BUILDERS), max_regions=3, threshold=0)
     regions, again = provider(photo, WORDS), provider(photo, WORDS)
     check(regions, photo)
     assert set(regions.phrases) <= {0, 2} and len(regions.masks) <= 3 and torch.equal(regions.masks, again.masks)
@@ -232,11 +232,11 @@ def test_models_that_cannot_be_loaded_are_one_line(folder, tmp_path, monkeypatch
     ]
     for source, reason in cases:
         with pytest.raises(CheckpointError, match=reason) as error:
-            clipseg_provider(ProviderOptions(words_model=source))
+            clipseg_provider(ProviderOptions(text_segmenter=source))
         assert "\n" not in str(error.value)
     shutil.copytree(folder / "clipseg", tmp_path / "partial")
     tensors = load_file(folder / "clipseg" / "model.safetensors")
     del tensors["decoder.film_add.bias"]
     save_file(tensors, tmp_path / "partial" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match="partial: .*missing keys: decoder.film_add.bias"):
-        clipseg_provider(ProviderOptions(words_model=str(tmp_path / "partial")))
+        clipseg_provider(ProviderOptions(text_segmenter=str(tmp_path / "partial")))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lcad.color import absolute_colorfulness, colorfulness, lab_to_rgb, mean_color
 from lcad.evaluation import metrics
-from lcad.evaluation.metrics import MEASURES, SET_VARIANTS, Scored, build_fid, build_measures, clip_measure
+from lcad.evaluation.metrics import METRICS, SET_VARIANTS, ScoredPhoto, build_fid, build_metrics, clip_metric
 from lcad.models.perceptual import psnr
 
 
@@ -24,8 +24,8 @@ def test_psnr_by_hand():
     fake[0] += 0.1
     fake[1, 0] += 0.3
     assert psnr(real, fake).tolist() == pytest.approx([20.0, -10 * np.log10(0.03)], abs=1e-4)
-    error_of_ten = Scored(flat((100, 100, 100)), flat((110, 100, 100)))
-    assert MEASURES["psnr"].score(error_of_ten) == pytest.approx(10 * np.log10(255**2 / (100 / 3)))
+    error_of_ten = ScoredPhoto(flat((100, 100, 100)), flat((110, 100, 100)))
+    assert METRICS["psnr"].score(error_of_ten) == pytest.approx(10 * np.log10(255**2 / (100 / 3)))
 
 
 def test_colorfulness_by_hand():
@@ -47,18 +47,18 @@ def test_ssim_closed_form_for_flat_images():
     """Without variance SSIM is the luminance term: (2 x y + c) / (x^2 + y^2 + c), c = (0.01 * 255)^2."""
     c = (0.01 * 255) ** 2
     expected = (2 * 100 * 120 + c) / (100**2 + 120**2 + c)
-    assert MEASURES["ssim"].score(Scored(flat((100,) * 3), flat((120,) * 3))) == pytest.approx(expected, rel=1e-6)
+    assert METRICS["ssim"].score(ScoredPhoto(flat((100,) * 3), flat((120,) * 3))) == pytest.approx(expected, rel=1e-6)
     expected = (2 * 4 * 9 + c) / (4**2 + 9**2 + c)  # where the constant counts
-    assert MEASURES["ssim"].score(Scored(flat((4,) * 3), flat((9,) * 3))) == pytest.approx(expected, rel=1e-6)
+    assert METRICS["ssim"].score(ScoredPhoto(flat((4,) * 3), flat((9,) * 3))) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_a_table_says_of_its_columns():
-    assert {name: measure.best for name, measure in MEASURES.items()} == {
+    assert {name: measure.best for name, measure in METRICS.items()} == {
         "psnr": "higher", "ssim": "higher", "colorfulness": "", "colorfulness_true": "", "colorfulness_error": "lower",
         "colorfulness_abs": "", "adherence": "higher",
     }  # fmt: skip
-    assert all(measure.name == name for name, measure in MEASURES.items())
-    assert [measure.variant for measure in MEASURES.values()] == [
+    assert all(measure.name == name for name, measure in METRICS.items())
+    assert [measure.variant for measure in METRICS.values()] == [
         "dB, over RGB in uint8, scikit-image",
         "mean over R, G and B in uint8, 7x7 window, scikit-image",
         "Hasler and Suesstrunk 2003, as published",
@@ -71,16 +71,17 @@ def test_what_a_table_says_of_its_columns():
         "colorfulness_difference": "|mean colorfulness of all results - that of all true photos|, as in Table 3",
         "fid": "torchmetrics, 2048 Inception features, images in uint8",
     }
-    for value, name in ((MEASURES["psnr"], "best"), (Scored(flat((0,) * 3), flat((0,) * 3)), "caption")):
+    for value, name in ((METRICS["psnr"], "best"), (ScoredPhoto(flat((0,) * 3), flat((0,) * 3)), "caption")):
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, "other")
 
 
 def test_the_true_photo_has_its_own_colorfulness():
     red, grey = flat((200, 30, 30)), flat((90, 90, 90))
-    own = MEASURES["colorfulness_true"].score
+    own = METRICS["colorfulness_true"].score
     assert (
-        own(Scored(red, grey)) == MEASURES["colorfulness"].score(Scored(grey, red)) > 10 and own(Scored(grey, red)) < 1
+        own(ScoredPhoto(red, grey)) == METRICS["colorfulness"].score(ScoredPhoto(grey, red)) > 10
+        and own(ScoredPhoto(grey, red)) < 1
     )
 
 
@@ -89,10 +90,10 @@ def test_adherence_counts_objects():
     left, right = torch.zeros(16, 16), torch.zeros(16, 16)
     left[:, :8] = right[:, 8:] = 1
     fake = flat(red)
-    score = MEASURES["adherence"].score
-    assert score(Scored(fake, fake, objects=[("red", left), ("blue", right)])) == 0.5
-    assert score(Scored(fake, fake, objects=[("red", left)])) == 1
-    assert score(Scored(fake, fake)) is None
+    score = METRICS["adherence"].score
+    assert score(ScoredPhoto(fake, fake, objects=[("red", left), ("blue", right)])) == 0.5
+    assert score(ScoredPhoto(fake, fake, objects=[("red", left)])) == 1
+    assert score(ScoredPhoto(fake, fake)) is None
 
 
 def test_colorfulness_measures_are_of_the_result():
@@ -102,9 +103,9 @@ def test_colorfulness_measures_are_of_the_result():
     for name, of_red, of_grey in (
         ("colorfulness", value, 0), ("colorfulness_error", value, value), ("colorfulness_abs", value, 0)
     ):  # fmt: skip
-        score = MEASURES[name].score
-        assert score(Scored(grey, red)) == pytest.approx(of_red, rel=1e-4)
-        assert score(Scored(red, grey)) == pytest.approx(of_grey, rel=1e-4, abs=1e-4)
+        score = METRICS[name].score
+        assert score(ScoredPhoto(grey, red)) == pytest.approx(of_red, rel=1e-4)
+        assert score(ScoredPhoto(red, grey)) == pytest.approx(of_grey, rel=1e-4, abs=1e-4)
 
 
 def test_mean_color_is_inside_the_mask():
@@ -125,11 +126,11 @@ def test_lpips_is_of_images_from_minus_one_to_one(monkeypatch):
             return torch.tensor([[[[0.25]]]])
 
     monkeypatch.setattr("lcad.models.perceptual.build_lpips", lambda *given: asked.append(given) or Metric())
-    measures = build_measures(["alex=weights=1.pth", "vgg"], [], torch.device("cpu"))
+    measures = build_metrics(["alex=weights=1.pth", "vgg"], [], torch.device("cpu"))
     assert asked == [("alex", "weights=1.pth"), ("vgg", None)]
-    assert [measure.name for measure in measures] == [*MEASURES, "lpips_alex", "lpips_vgg"]
+    assert [measure.name for measure in measures] == [*METRICS, "lpips_alex", "lpips_vgg"]
     assert measures[-1].best == "lower" and measures[-1].variant == "LPIPS v0.1, vgg, images in [-1, 1]"
-    assert measures[-1].score(Scored(flat((0, 0, 0)), flat((255, 0, 51)))) == 0.25
+    assert measures[-1].score(ScoredPhoto(flat((0, 0, 0)), flat((255, 0, 51)))) == 0.25
     ((real, fake),) = seen
     assert torch.equal(real, -torch.ones(1, 3, 16, 16))
     assert fake[0, :, 0, 0].tolist() == pytest.approx([1, -1, -0.6])
@@ -163,9 +164,9 @@ def test_fid_closed_form():
 
 def test_clip_models_are_those_that_are_asked_for(monkeypatch):
     asked = []
-    monkeypatch.setattr(metrics, "clip_measure", lambda *given: asked.append(given) or "measure")
+    monkeypatch.setattr(metrics, "clip_metric", lambda *given: asked.append(given) or "measure")
     device = torch.device("cpu")
-    assert build_measures([], ["ViT-B-32=weights=1.pt", "ViT-L-14=openai"], device)[-2:] == ["measure", "measure"]
+    assert build_metrics([], ["ViT-B-32=weights=1.pt", "ViT-L-14=openai"], device)[-2:] == ["measure", "measure"]
     assert asked == [("ViT-B-32", "weights=1.pt", device), ("ViT-L-14", "openai", device)]
 
 
@@ -196,7 +197,7 @@ def test_missing_weights_say_so(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"pip install \"lcad\[eval\]"):
         build_fid(str(tmp_path / "inception.pth"), torch.device("cpu"))
     with pytest.raises(ValueError, match="CLIP score: ViT-none"):
-        clip_measure("ViT-none", "openai", torch.device("cpu"))
+        clip_metric("ViT-none", "openai", torch.device("cpu"))
 
 
 def test_clip_score_with_a_model_of_random_weights(tmp_path, monkeypatch):
@@ -214,10 +215,10 @@ def test_clip_score_with_a_model_of_random_weights(tmp_path, monkeypatch):
     asked, own = [], open_clip.create_model_and_transforms
     create = lambda *given, **options: asked.append(str(options["device"])) or own(*given, **options)  # noqa: E731
     monkeypatch.setattr(open_clip, "create_model_and_transforms", create)
-    measure = clip_measure("tiny-clip", str(weights), torch.device("cpu"))
+    measure = clip_metric("tiny-clip", str(weights), torch.device("cpu"))
     monkeypatch.undo()
     captions = ("a cup", "a dog", "the red car", "snow", "one two three", "a colorful image")
-    scores = [measure.score(Scored(flat((9, 9, 9)), flat((200, 30, 30)), caption)) for caption in captions]
+    scores = [measure.score(ScoredPhoto(flat((9, 9, 9)), flat((200, 30, 30)), caption)) for caption in captions]
     assert all(0 <= score <= 100 for score in scores) and len(set(scores)) > 1
     assert measure.variant == "100 max(cos, 0), open_clip tiny-clip (weights.pt)"
     assert (measure.name, measure.best) == ("clip_score", "higher")

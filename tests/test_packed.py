@@ -64,7 +64,7 @@ def root(tmp_path_factory) -> Path:
     labelled |= {"folder": str(root / "labelled"), "caption_sources": ["file", "label_maps"], "repeat": 2}
     more = [{"folder": str(root / "scenes"), "masks": str(root / "scenes" / "masks")}, {"folder": str(root / "plain")}]
     more[1] |= {"caption_sources": ["dominant_colors"]}
-    config = {"output": "none", "data": labelled | {"more": more, "validation": 2}, "pixel": {"kl": 0.0}}
+    config = {"output": "none", "data": labelled | {"more": more, "validation": 2}, "pixel": {"kl_weight": 0.0}}
     (root / "config.yaml").write_text(yaml.safe_dump(config))
     (root / "teacher.bin").write_bytes(b"teacher")
     return root

@@ -288,7 +288,9 @@ def test_stage_two_loss_and_gradients(pipeline, inputs, numbers, checkpointing):
 
 def test_stage_one_gradients(pipeline, numbers):
     """The artifact loss reaches the luminance encoder, and only it, with a gradient."""
-    stage = PixelStage(pipeline, PixelConfig(perceptual=0, adversarial=0, artifact_map="ldl"), TrainerConfig())
+    stage = PixelStage(
+        pipeline, PixelConfig(perceptual_weight=0, adversarial_weight=0, artifact_map="ldl"), TrainerConfig()
+    )
     fake, kl = stage.reconstruct(numbers["in/img"] / 2 + 0.5)
     if "in/rgb" in numbers:
         assert relative_error(fake[:1].detach(), numbers["vae/decode"]) < 1e-4

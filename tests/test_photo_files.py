@@ -19,7 +19,7 @@ from lcad.color import rgb_to_luminance
 from lcad.io.images import IMAGE_SUFFIXES, ImageError, read_size
 from lcad.io.metadata import png_chunk
 from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
-from lcad.upsampling import recolored_strips
+from lcad.upsampling import transfer_chroma_strips
 from tests.conftest import random_photo
 from tests.profiles import GRAY_PROFILES, NARROW, RGB_PROFILES, SRGB, error_in_steps, shown_luminance
 
@@ -89,7 +89,7 @@ WRITTEN = {case: pillow_array(case[1]) if case[2] == 8 else deep_array(case[1]) 
 def colored(photo: Photo) -> np.ndarray:
     """The photo with strong colours on it, as the folder run makes it."""
     decoded = torch.rand(1, 3, 10, 14, generator=torch.Generator().manual_seed(0))
-    parts = recolored_strips(photo.luminance()[None], decoded)
+    parts = transfer_chroma_strips(photo.luminance()[None], decoded)
     return np.concatenate([photo.encoded(rgb[0]) for _, rgb in parts])
 
 
@@ -275,7 +275,7 @@ def test_toned_prints_become_luminance(tmp_path):
     photo = read_photo(tmp_path / "a.png")
     expected = rgb_to_luminance(torch.from_numpy(sepia).movedim(-1, 0) / 255)
     assert torch.allclose(photo.luminance(), expected, atol=1e-3)
-    grey = next(recolored_strips(photo.luminance()[None], torch.full((1, 3, 4, 4), 0.5)))[1]
+    grey = next(transfer_chroma_strips(photo.luminance()[None], torch.full((1, 3, 4, 4), 0.5)))[1]
     assert (grey.amax(1) - grey.amin(1)).max() < 0.01
 
 

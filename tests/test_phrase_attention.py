@@ -4,8 +4,8 @@ from copy import deepcopy
 
 import torch
 
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.attention import phrase_attention
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import find_phrases
 from tests.conftest import random_photo
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import CLIPTokenizer
 
 from lcad.text.color_expressions import basic_color
-from lcad.text.color_object_pairs import pairs
+from lcad.text.color_object_pairs import color_object_pairs
 from lcad.text.phrases import comma_phrases, find_phrases
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ def tokenizer():
 
 def found(caption: str) -> str:
     """ "dark red jacket; green lawn": the pairs as words."""
-    return "; ".join(f"{caption[slice(*color)]} {caption[slice(*noun)]}" for color, noun in pairs(caption))
+    return "; ".join(f"{caption[slice(*color)]} {caption[slice(*noun)]}" for color, noun in color_object_pairs(caption))
 
 
 def test_spans(tokenizer):
@@ -184,7 +184,7 @@ def test_basic_color(word, basic):
     ],
 )  # fmt: skip
 def test_odd_captions(tokenizer, caption):
-    for color, noun in pairs(caption):
+    for color, noun in color_object_pairs(caption):
         assert caption[slice(*color)] and caption[slice(*noun)]
     if "\ud800" not in caption:  # half a character, which no tokenizer reads
         find_phrases(caption, tokenizer)
@@ -195,7 +195,7 @@ def test_odd_captions(tokenizer, caption):
 )
 def test_time_is_linear(part):
     def seconds(repeats: int) -> float:
-        return min(timeit.repeat(lambda: pairs(part * repeats), number=1, repeat=3))
+        return min(timeit.repeat(lambda: color_object_pairs(part * repeats), number=1, repeat=3))
 
     assert seconds(3000) < 40 * max(seconds(300), 0.002)  # were it quadratic: 100
 
@@ -218,7 +218,7 @@ def test_f1_on_hand_labels():
     hits = made = wanted = 0
     for row in rows:
         labelled = {(tuple(pair["color"]), tuple(pair["object"])) for pair in row["pairs"]}
-        predicted = set(pairs(captions[row["source"]][row["photo"]][row["index"]]))
+        predicted = set(color_object_pairs(captions[row["source"]][row["photo"]][row["index"]]))
         hits += len(labelled & predicted)
         made += len(predicted)
         wanted += len(labelled)

@@ -48,7 +48,7 @@ def shared_pipeline() -> LCADPipeline:
 
 def build_stage(step: int = 0, fake: Tensor | None = None, **options) -> PixelStage:
     """A stage at a step of its training; `fake` (in [-1, 1]) stands in for the round trip, with a KL term of 5."""
-    options = {"perceptual": 0, "adversarial": 0, "discriminator_channels": 8} | options
+    options = {"perceptual_weight": 0, "adversarial_weight": 0, "discriminator_channels": 8} | options
     stage = PixelStage(shared_pipeline(), PixelConfig(**options), TrainerConfig())
     loops = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
     stage._trainer = SimpleNamespace(
@@ -72,7 +72,7 @@ def test_the_loss_is_equation_4(fake):
     """With gradients to match: the generator is drawn to what the critic takes for real, and the critic is not."""
     alpha, beta, weight = 0.7, 0.3, 0.5
     stage = build_stage(fake=fake, artifact_map="ldl", artifact_floor=0.2)
-    stage.config.adversarial, stage.config.perceptual = alpha, beta
+    stage.config.adversarial_weight, stage.config.perceptual_weight = alpha, beta
     stage.discriminator, stage.lpips = Critic(weight), SquaredDistance()
     loss = stage.training_step({"image": REAL}, 0)
     real = REAL * 2 - 1
@@ -97,7 +97,7 @@ def test_the_loss_is_equation_4(fake):
 
 @pytest.mark.parametrize("step, adversarial", [(0, False), (3, False), (4, True), (5, True)])
 def test_the_discriminator_only_learns_at_first(fake, step, adversarial):
-    stage = build_stage(step, fake, adversarial=1.0, adversarial_start=4)
+    stage = build_stage(step, fake, adversarial_weight=1.0, adversarial_start=4)
     stage.discriminator = Critic(0.5)
     loss = stage.training_step({"image": REAL}, 0)
     assert ("train/dis" in stage.logged) == adversarial
@@ -116,7 +116,7 @@ def test_parts_that_weigh_nothing_are_left_out(fake):
 
 
 def test_a_base_autoencoder_has_the_kl_term(fake):
-    stage = build_stage(fake=fake, train="autoencoder", artifact_map="none", kl=0.01)
+    stage = build_stage(fake=fake, train="autoencoder", artifact_map="none", kl_weight=0.01)
     loss = stage.training_step({"image": REAL}, 0)
     assert loss.item() == pytest.approx((REAL * 2 - 1 - fake).abs().mean().item() + 0.05)
 
@@ -154,7 +154,7 @@ def test_training_is_with_the_noise_of_the_step():
 
 @pytest.mark.parametrize("train", ["luminance", "autoencoder"])
 def test_what_is_trained(train):
-    stage = build_stage(train=train, adversarial=1.0, learning_rate=0.5, final_learning_rate=0.1)
+    stage = build_stage(train=train, adversarial_weight=1.0, learning_rate=0.5, final_learning_rate=0.1)
     parts = {name.split(".")[0] for name, p in stage.named_parameters() if p.requires_grad}
     assert parts == {"luminance_encoder" if train == "luminance" else "vae", "discriminator"}
     built = stage.configure_optimizers()
@@ -171,7 +171,7 @@ def test_what_is_trained(train):
 
 @pytest.mark.parametrize("train", ["luminance", "autoencoder"])
 def test_gradient_checkpointing_is_of_the_trained_part(train):
-    config = PixelConfig(train=train, perceptual=0, adversarial=0)
+    config = PixelConfig(train=train, perceptual_weight=0, adversarial_weight=0)
     stage = PixelStage(build_pipeline(tiny_config()), config, TrainerConfig(gradient_checkpointing=True))
     assert stage.vae.is_gradient_checkpointing == (train == "autoencoder")
     assert stage.luminance_encoder.is_gradient_checkpointing == (train == "luminance")
@@ -191,7 +191,7 @@ def test_a_checkpointed_luminance_encoder_has_the_same_gradients():
 @pytest.mark.parametrize("wanted", [False, True])
 def test_checkpointing_is_used_only_where_it_is_asked_for(wanted):
     pipeline = build_pipeline(tiny_config())
-    config = PixelConfig(perceptual=0, adversarial=0)
+    config = PixelConfig(perceptual_weight=0, adversarial_weight=0)
     stage = PixelStage(pipeline, config, TrainerConfig(gradient_checkpointing=wanted))
     assert stage.luminance_encoder.is_gradient_checkpointing == wanted
 
@@ -207,7 +207,7 @@ def test_lpips_is_the_one_that_is_asked_for(monkeypatch):
     asked = []
     build = lambda *given: asked.append(given) or SquaredDistance()  # noqa: E731
     monkeypatch.setattr("lcad.training.pixel_stage.build_lpips", build)
-    build_stage(perceptual=0.5, perceptual_net="squeeze", perceptual_backbone="file.pth")
+    build_stage(perceptual_weight=0.5, perceptual_net="squeeze", perceptual_backbone="file.pth")
     assert asked == [("squeeze", "file.pth")]
 
 

@@ -6,8 +6,8 @@ import torch
 from lcad.inference.batch_runner import FolderRun
 from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
+from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.masks.sources import build_finder
-from lcad.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from tests.conftest import random_photo
 
 CAPTION = "a red cup and a blue hat"

@@ -45,7 +45,9 @@ def data(tmp_path_factory) -> DataConfig:
     captions = {f"p{i}.png": ["the red cup on the left, the blue dish", "a nice table"] for i in range(6)}
     (root / "cups" / "captions.json").write_text(json.dumps(captions))
     more = [{"folder": str(root / "plain")}]
-    config = DataConfig(str(root / "cups"), masks=str(root / "masks"), validation=2, scarce=0, drop=0, more=[])
+    config = DataConfig(
+        str(root / "cups"), masks=str(root / "masks"), validation=2, scarce_probability=0, caption_dropout=0, more=[]
+    )
     config.more = [type(config)(**more[0], validation=2)]
     return config
 
@@ -60,7 +62,7 @@ def packed(data, tmp_path_factory):
 def stage_of(**options) -> LatentStage:
     torch.manual_seed(0)
     options = {"trainable": ["unet.*", "text_encoder.*"]} | options
-    stage = LocalizerStage if options.get("looking") else LatentStage
+    stage = LocalizerStage if options.get("train_localizer") else LatentStage
     return stage(build_pipeline(tiny_config()), LatentConfig(**options), TrainerConfig())
 
 
@@ -111,7 +113,7 @@ def test_draws_depend_on_seed_epoch_and_number_alone(data, packed):
 
 
 def test_captions_are_dropped_and_scarce_as_the_config_says(data, packed):
-    data = DataConfig(**{**vars(data), "scarce": 0.5, "drop": 0.25})
+    data = DataConfig(**{**vars(data), "scarce_probability": 0.5, "caption_dropout": 0.25})
     resident = ResidentPhotos(stage_of(), packed, "train", data)
     rows = torch.cat([resident.draw(epoch, 0, 6)["tokens"] for epoch in range(200)])
     empty, scarce = (torch.from_numpy(dense_tokens(packed)[row]) for row in (EMPTY_ROW, SCARCE_ROW))
@@ -123,7 +125,9 @@ def test_captions_are_dropped_and_scarce_as_the_config_says(data, packed):
 
 def test_random_crops_are_further_variants(data, packed):
     data = DataConfig(**{**vars(data), "crops": 2, "zoom": 1.5, "flip": False})
-    stage = PixelStage(build_pipeline(tiny_config()), PixelConfig(perceptual=0, adversarial=0), TrainerConfig())
+    stage = PixelStage(
+        build_pipeline(tiny_config()), PixelConfig(perceptual_weight=0, adversarial_weight=0), TrainerConfig()
+    )
     resident = ResidentPhotos(stage, packed, "train", data, captioned=False)
     assert resident.variants == [(0, 0), (1, 0), (2, 0)]
     images = resident.arrays["image"]
@@ -134,7 +138,7 @@ def test_random_crops_are_further_variants(data, packed):
 
 
 def test_only_labelled_photos_teach_where_objects_are(data, packed):
-    stage = stage_of(looking=True, grounding=1.0)
+    stage = stage_of(train_localizer=True, localizer_weight=1.0)
     resident = ResidentPhotos(stage, packed, "train", data, labelled_only=True, span="noun")
     assert len(resident) == 4, "of six photos two have no captions"
     for epoch in range(5):
@@ -145,7 +149,7 @@ def test_only_labelled_photos_teach_where_objects_are(data, packed):
 
 def test_targets_from_label_maps_are_those_of_masks(packed, data):
     """The losses and gradients of `LogitTargets` with area masks, at every size."""
-    stage = stage_of(refined=1.0)
+    stage = stage_of(instance_sampling_probability=1.0)
     batch = ResidentPhotos(stage, packed, "train", data).draw(0, 0, 6)
     targets = LabelTargets(batch["labels"], batch["members"], batch["share"], 2)
     items = []
@@ -180,7 +184,9 @@ def test_a_compiled_step_is_the_same(packed, data):
     eager, compiled = (
         LatentStage(
             build_pipeline(tiny_config()),
-            LatentConfig(trainable=["unet.*", "text_encoder.*"], refined=0.5, grounding=1.0),
+            LatentConfig(
+                trainable=["unet.*", "text_encoder.*"], instance_sampling_probability=0.5, localizer_weight=1.0
+            ),
             TrainerConfig(compile=compile),
         )
         for compile in (False, True)

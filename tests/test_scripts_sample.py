@@ -169,9 +169,9 @@ def test_masks_from_words(run, tmp_path):
     image.paste((200, 200, 200), (6, 10, 26, 40))
     image.paste((30, 30, 30), (40, 8, 60, 30))
     image.save(photo)
-    given = ("--input", photo, "--caption", caption, "--strength", 20)
+    given = ("--input", photo, "--caption", caption, "--instance-strength", 20)
     status, err = run(
-        *given, "--masks", "auto", "--show-masks", "--save-masks", "--num-samples", 3, "--pick", "adherence"
+        *given, "--masks", "auto", "--show-masks", "--save-masks", "--num-samples", 3, "--best-by", "adherence"
     )
     assert status == 0, err
     record = json.loads((tmp_path / "out" / "cups.json").read_text())
@@ -195,7 +195,7 @@ def test_captions_and_models_without_masks(run, photo_folder, capsys):
     for given, message in (
         (("--masks", "sam"), "SAM needs its weights"),
         (("--masks", "sam", "--sam-checkpoint", "nowhere.pth"), "nowhere.pth"),
-        (("--masks", "referring", "--words-model", "nowhere"), "cannot be loaded as CLIPSeg"),
+        (("--masks", "referring", "--text-segmenter", "nowhere"), "cannot be loaded as CLIPSeg"),
         (("--masks", "files"), "masks from files need their folder"),
     ):
         status, err = run(*photo, *given)
@@ -247,11 +247,11 @@ def test_a_run_is_repeated_from_its_record(run, photo_folder, tmp_path):
     with record.open("a") as file:
         file.write('{"name": "p0", "outco')
     (photo_folder / "images" / "bad.png").unlink()
-    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "again")]) == 0
+    assert sample.main(["--replay", str(record), "--output", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "p3.png").read_bytes() == (run.out / "p3.png").read_bytes()
     random_photo(99).save(photo_folder / "images" / "p3.png")
-    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "third")]) == 1
-    assert sample.main(["--repeat", str(record), "--output", str(tmp_path / "third")]) == 2  # in use
+    assert sample.main(["--replay", str(record), "--output", str(tmp_path / "third")]) == 1
+    assert sample.main(["--replay", str(record), "--output", str(tmp_path / "third")]) == 2  # in use
     assert run("--input", photo_folder / "images", "--seed", 5, "--caption", "a red cup")[0] == 1  # p3 is another now
     outcomes = [json.loads(line) for line in record.read_text().splitlines() if line.endswith("}")][-8:]
     assert sorted(line["outcome"] for line in outcomes) == ["failed"] + ["kept"] * 7
@@ -274,7 +274,7 @@ def test_a_stopped_run_is_resumed_by_its_folder(run, photo_folder):
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1, 2]", b'{"command": "rm"}'])
 def test_what_is_no_record_of_a_run(content, run, tmp_path, capsys):
     (tmp_path / "run.jsonl").write_bytes(content)
-    assert sample.main(["--repeat", str(tmp_path / "run.jsonl"), "--output", str(tmp_path / "again")]) == 2
+    assert sample.main(["--replay", str(tmp_path / "run.jsonl"), "--output", str(tmp_path / "again")]) == 2
     assert "run.jsonl" in capsys.readouterr().err
 
 
@@ -294,11 +294,11 @@ def test_the_size_the_model_works_at(run, photo_folder, tiny_pipeline, capsys):
     """Its long side, in the photo's aspect; results are of the photo's size all the same."""
     assert tiny_pipeline.model_size(40, 48, long_side=96) == (80, 96)
     photo = photo_folder / "images" / "p1.png"
-    assert run("--input", photo, "--model-size", 64)[0] == 0
+    assert run("--input", photo, "--resolution", 64)[0] == 0
     assert read_image(run.out / "p1.png").size == (48, 40)
     assert json.loads((run.out / "p1.json").read_text())["settings"]["model_size"] == 64
     with pytest.raises(SystemExit):
-        run("--input", photo, "--model-size", 3)
+        run("--input", photo, "--resolution", 3)
 
 
 def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
@@ -312,7 +312,7 @@ def test_a_photo_that_changes_while_it_is_read(run, photo_folder, monkeypatch):
 
     read = reading.read_photo
     monkeypatch.setattr(reading, "read_photo", slow_read)
-    status, err = run("--input", photo_folder / "images", "--batch-size", 3, "--jobs", 3)
+    status, err = run("--input", photo_folder / "images", "--batch-size", 3, "--num-readers", 3)
     assert status == 1 and "p2.png: was changed while it was read" in err
     assert len(list(run.out.glob("p*.png"))) == 7
 
@@ -371,7 +371,7 @@ def test_what_a_killed_run_leaves_is_removed(run, photo_folder):
 
 def test_a_larger_size_in_tiles(run, photo_folder):
     photo = photo_folder / "images" / "p0.png"
-    assert run("--input", photo, "--tiled-size", 96, "--mask-folder", photo_folder / "masks")[0] == 0
+    assert run("--input", photo, "--tiled-resolution", 96, "--mask-folder", photo_folder / "masks")[0] == 0
     assert read_image(run.out / "p0.png").size == (48, 40)
     assert json.loads((run.out / "p0.json").read_text())["settings"]["tiled_size"] == 96
 
@@ -391,5 +391,5 @@ def test_photos_are_shared_out_to_processes(tiny_checkpoint, photo_folder, tmp_p
         for i in range(8):
             results = [np.asarray(read_image(tmp_path / run / f"p{i}.png")).astype(int) for run in ("one", name)]
             assert np.abs(results[0] - results[1]).max() <= 1
-    again = ["--repeat", tmp_path / "two" / "run.jsonl", "--output", tmp_path / "again"]
+    again = ["--replay", tmp_path / "two" / "run.jsonl", "--output", tmp_path / "again"]
     subprocess.run([sys.executable, script[0], *again], check=True, cwd=ROOT)

@@ -28,9 +28,9 @@ TINY_MODEL = {
 
 
 def write_config(tmp_path: Path, name: str, photos: Path, **sections) -> Path:
-    trainer = {"batch_size": 2, "steps": 3, "validate_every": 3, "checkpoint_every": 1, "log_every": 1}
+    trainer = {"batch_size": 2, "max_steps": 3, "validate_every": 3, "checkpoint_every": 1, "log_every": 1}
     trainer |= {"progress_bar": False, "accelerator": "cpu"} | sections.pop("trainer", {})
-    data = {"folder": str(photos), "validation": 2, "workers": 0} | sections.pop("data", {})
+    data = {"folder": str(photos), "validation": 2, "num_workers": 0} | sections.pop("data", {})
     config = {"output": str(tmp_path / name), "trainer": trainer, "data": data, **sections}
     path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -40,7 +40,13 @@ def write_config(tmp_path: Path, name: str, photos: Path, **sections) -> Path:
 @pytest.fixture
 def base(tmp_path, photo_folder, capsys) -> Path:
     """A base autoencoder trained for three steps: a complete checkpoint folder."""
-    pixel = {"train": "autoencoder", "adversarial": 0, "perceptual": 0, "artifact_map": "none", "chroma_weight": 3.0}
+    pixel = {
+        "train": "autoencoder",
+        "adversarial_weight": 0,
+        "perceptual_weight": 0,
+        "artifact_map": "none",
+        "chroma_weight": 3.0,
+    }
     config = write_config(tmp_path, "base", photo_folder, model=TINY_MODEL, pixel=pixel)
     assert train_pixel.main(["--config", str(config)]) == 0, capsys.readouterr().err
     return tmp_path / "base" / "model"
@@ -66,11 +72,11 @@ def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys)
     pixel = {
         "train": "luminance",
         "learning_rate": 1e-3,
-        "perceptual": 0,
+        "perceptual_weight": 0,
         "artifact_floor": 0.1,
         "discriminator_channels": 8,
     }
-    config = write_config(tmp_path, "pixel", photo_folder, init=str(base), pixel=pixel, trainer={"steps": 4})
+    config = write_config(tmp_path, "pixel", photo_folder, init=str(base), pixel=pixel, trainer={"max_steps": 4})
     assert train_pixel.main(["--config", str(config)]) == 0, capsys.readouterr().err
     stage1 = tmp_path / "pixel" / "model"
     touched = changed(base, stage1)
@@ -78,7 +84,7 @@ def test_both_stages_from_base_to_sampling(tmp_path, photo_folder, base, capsys)
 
     latent = {"sites": "down_blocks", "learning_rate": 1e-3, "sample_steps": 2, "cache": str(tmp_path / "cache")}
     config = write_config(tmp_path, "latent", photo_folder, init=str(stage1), latent=latent, data={"crop": "center"})
-    overrides = ["trainer.accumulate=2", "trainer.ema=0.5", "trainer.validate_every=1"]
+    overrides = ["trainer.accumulate_grad_batches=2", "trainer.ema_decay=0.5", "trainer.validate_every=1"]
     assert train_latent.main(["--config", str(config), *overrides]) == 0, capsys.readouterr().err
     stage2 = tmp_path / "latent" / "model"
     touched = changed(stage1, stage2)
@@ -109,10 +115,10 @@ def test_base_text_to_image_trains_unet_and_text(tmp_path, photo_folder, base):
 
 
 def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo_folder, base, capsys):
-    latent = {"looking": True, "grounding": 1.0, "trainable": ["unet.*attn2*", "text_encoder.*fc1*"]}
+    latent = {"train_localizer": True, "localizer_weight": 1.0, "trainable": ["unet.*attn2*", "text_encoder.*fc1*"]}
     data = {"masks": str(photo_folder / "masks"), "crop": "center"}
     config = write_config(tmp_path, "grounding", photo_folder, init=str(base), latent=latent, data=data)
-    assert train_latent.main(["--config", str(config), "trainer.ema=0.5"]) == 0, capsys.readouterr().err
+    assert train_latent.main(["--config", str(config), "trainer.ema_decay=0.5"]) == 0, capsys.readouterr().err
     model = tmp_path / "grounding" / "model"
     touched = changed(base, model)
     assert touched and all(name.startswith("localizer.") and ("attn2" in name or "fc1" in name) for name in touched)
@@ -128,8 +134,8 @@ def test_weights_for_finding_objects_are_saved_beside_the_others(tmp_path, photo
     arguments = ["--model", str(model), "--input", str(photos), "--masks", "regions", "--steps", "2"]
     assert sample.main([*arguments, "--output", str(out)]) == 0, capsys.readouterr().err
     capsys.readouterr()
-    status = train_latent.main(["--config", str(config), "latent.grounding=0", f"output={tmp_path / 'other'}"])
-    assert "latent.looking: words learn to look by latent.grounding" in one_line_error(capsys, status)
+    status = train_latent.main(["--config", str(config), "latent.localizer_weight=0", f"output={tmp_path / 'other'}"])
+    assert "latent.train_localizer: it learns by latent.localizer_weight" in one_line_error(capsys, status)
 
 
 @pytest.mark.parametrize("kind", ["pixel", "latent"])
@@ -140,22 +146,31 @@ def test_resuming_gives_the_same_next_step(tmp_path, photo_folder, base, kind, m
     """
     monkeypatch.setattr("lcad.training.trainer.EMA_EVERY", 2)
     script, section = {
-        "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual": 0, "discriminator_channels": 8}}),
+        "pixel": (train_pixel, {"pixel": {"learning_rate": 1e-3, "perceptual_weight": 0, "discriminator_channels": 8}}),
         "latent": (train_latent, {"latent": {"learning_rate": 1e-3, "sites": "conv_in", "sample_steps": 1}}),
     }[kind]
-    photos = {"data": {"validation": 2, "max_photos": 4, "workers": 1}, "trainer": {"validate_every": 3, "ema": 0.9}}
+    photos = {
+        "data": {"validation": 2, "max_photos": 4, "num_workers": 1},
+        "trainer": {"validate_every": 3, "ema_decay": 0.9},
+    }
     for name in ("whole", "broken"):
         write_config(tmp_path, name, photo_folder, init=str(base), **section, **json.loads(json.dumps(photos)))
-    assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.steps=6"]) == 0
-    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=3"]) == 0
-    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=6", "--resume", "last"]) == 0
+    assert script.main(["--config", str(tmp_path / "whole.yaml"), "trainer.max_steps=6"]) == 0
+    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.steps=3"]) == 0  # as the key was called
+    assert script.main(["--config", str(tmp_path / "broken.yaml"), "trainer.max_steps=6", "--resume", "last"]) == 0
     whole, broken = logged(tmp_path / "whole", "train/loss"), logged(tmp_path / "broken", "train/loss")
     assert sorted(whole) == list(range(6))
     assert whole == pytest.approx(broken, rel=1e-5)
     assert not changed(tmp_path / "whole" / "model", tmp_path / "broken" / "model")
 
 
-AUTOENCODER = {"train": "autoencoder", "adversarial": 0, "perceptual": 0, "artifact_map": "none", "learning_rate": 1e-2}
+AUTOENCODER = {
+    "train": "autoencoder",
+    "adversarial_weight": 0,
+    "perceptual_weight": 0,
+    "artifact_map": "none",
+    "learning_rate": 1e-2,
+}
 
 
 def test_the_average_and_the_decay_of_a_run(tmp_path, photo_folder, monkeypatch):
@@ -169,9 +184,9 @@ def test_the_average_and_the_decay_of_a_run(tmp_path, photo_folder, monkeypatch)
         assert train_pixel.main(["--config", str(config), f"output={tmp_path / name}", *overrides]) == 0
         return weights(tmp_path / name / "model")
 
-    averaged, last = run("averaged", "trainer.ema=0.8"), run("plain")
+    averaged, last = run("averaged", "trainer.ema_decay=0.8"), run("plain")
     write_config(tmp_path, "x", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER)
-    first = run("first", "trainer.steps=1")
+    first = run("first", "trainer.max_steps=1")
     for name, value in averaged.items():
         if name.startswith("vae."):
             expected = 0.8**2 * first[name] + (1 - 0.8**2) * last[name]
@@ -187,15 +202,15 @@ def test_runs_limited_by_epochs_can_be_resumed(tmp_path, photo_folder, capsys):
     for name in ("whole", "broken"):
         write_config(
             tmp_path, name, photo_folder, model=TINY_MODEL, pixel=AUTOENCODER,
-            trainer={"steps": None, "checkpoint_every": 10**6, "validate_every": 10**6},
+            trainer={"max_steps": None, "checkpoint_every": 10**6, "validate_every": 10**6},
         )  # fmt: skip
     broken = ["--config", str(tmp_path / "broken.yaml")]
-    assert train_pixel.main(["--config", str(tmp_path / "whole.yaml"), "trainer.epochs=2"]) == 0
-    assert train_pixel.main([*broken, "trainer.epochs=1"]) == 0
+    assert train_pixel.main(["--config", str(tmp_path / "whole.yaml"), "trainer.max_epochs=2"]) == 0
+    assert train_pixel.main([*broken, "trainer.max_epochs=1"]) == 0
     assert (tmp_path / "broken" / "checkpoints" / "last.ckpt").is_file()
     capsys.readouterr()
-    assert "holds a run already" in one_line_error(capsys, train_pixel.main([*broken, "trainer.epochs=2"]))
-    assert train_pixel.main([*broken, "trainer.epochs=2", "--resume", "last"]) == 0
+    assert "holds a run already" in one_line_error(capsys, train_pixel.main([*broken, "trainer.max_epochs=2"]))
+    assert train_pixel.main([*broken, "trainer.max_epochs=2", "--resume", "last"]) == 0
     assert logged(tmp_path / "whole", "train/loss") == pytest.approx(
         logged(tmp_path / "broken", "train/loss"), rel=1e-5
     )
@@ -206,7 +221,7 @@ def test_runs_limited_by_epochs_can_be_resumed(tmp_path, photo_folder, capsys):
 def test_runs_limited_by_hours_decay_by_the_time_they_have_used(tmp_path, photo_folder):
     config = write_config(
         tmp_path, "timed", photo_folder, model=TINY_MODEL, pixel=AUTOENCODER | {"final_learning_rate": 1e-3},
-        trainer={"steps": None, "hours": 0.001, "validate_every": 10**6, "checkpoint_every": 10**6},
+        trainer={"max_steps": None, "hours": 0.001, "validate_every": 10**6, "checkpoint_every": 10**6},
     )  # fmt: skip
     assert train_pixel.main(["--config", str(config)]) == 0
     rates = list(logged(tmp_path / "timed", "lr-Adam").values())
@@ -217,7 +232,7 @@ def test_a_run_ends_with_a_checkpoint_when_its_time_is_up(tmp_path, photo_folder
     config = write_config(
         tmp_path, "timed", photo_folder, init=str(base), latent={"sites": "conv_in", "sample_steps": 1}
     )
-    overrides = ["trainer.steps=null", "trainer.hours=0.0002", "trainer.checkpoint_every=1000000"]
+    overrides = ["trainer.max_steps=null", "trainer.hours=0.0002", "trainer.checkpoint_every=1000000"]
     assert train_latent.main(["--config", str(config), "trainer.validate_every=1000000", *overrides]) == 0
     assert (tmp_path / "timed" / "checkpoints" / "last.ckpt").is_file()
     assert train_latent.main(["--config", str(config), "--resume", "last", *overrides]) == 0

@@ -142,7 +142,7 @@ def test_a_rehearsal_of_the_whole_run(packed, tmp_path, capsys):
         "model.text.intermediate_size=32",
         "model.text.token_vectors=null",
         "latent.teacher=null",
-        "pixel.perceptual=0",
+        "pixel.perceptual_weight=0",
         "trainer.batch_size=8",
         "trainer.compile=false",
         "trainer.accelerator=cpu",

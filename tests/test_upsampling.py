@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lcad.color import rgb_to_lab, rgb_to_luminance
-from lcad.upsampling import METHODS, recolor
+from lcad.upsampling import METHODS, transfer_chroma
 from scripts import compare_upsampling
 from tests.conftest import random_photo
 
@@ -41,7 +41,7 @@ def test_lightness_is_kept_where_colours_cannot_be_shown():
     luminance = torch.linspace(2, 98, 40).reshape(1, 1, 1, 40).expand(1, 1, 30, 40)
     decoded = torch.zeros(1, 3, 10, 10)
     decoded[:, 2] = 1
-    made = recolor(luminance, decoded)
+    made = transfer_chroma(luminance, decoded)
     assert (rgb_to_luminance(made) - luminance).abs().max() < 0.2
     hue = torch.atan2(*rgb_to_lab(made)[0, [2, 1], 0, 15:30])
     assert torch.allclose(hue, torch.atan2(*rgb_to_lab(decoded)[0, [2, 1], 0, :1]), atol=0.02)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from lcad.color import rgb_to_luminance
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.transfer import transfer_colors
 from lcad.recoloring.transfer_reference import reference_colors
 from ldm.devices import DTYPES, choose_device

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import add_look, build_parser, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,12 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser("lcad adjust", __doc__)
     parser.add_argument("--input", type=Path, required=True, help="a result, its JSON record, or a folder of them")
-    parser.add_argument("--saturation", type=float, default=1.0, help="0 grey, 1 as the model made it, up to 2")
-    parser.add_argument("--warmth", type=float, default=0.0, help="-1 cooler, 0 as the model made it, 1 warmer")
+    add_look(parser.add_argument)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     args = parser.parse_args(argv)

@@ -2,9 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lcad.config_keys import say
+from lcad.defaults import PLAIN_LOOK, SAM_TYPES
 
 if TYPE_CHECKING:
     from lcad.config import StageConfig
@@ -14,6 +17,9 @@ USER_ERRORS = (OSError, ValueError)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """Holds checkpoints/, configs/ and data/ in a checkout; an installed wheel comes without them."""
+
+OUTPUT = Path("outputs")
+"""Where results are written if no folder is given."""
 
 EXTRAS = {
     "gradio": ("web",),
@@ -31,16 +37,99 @@ EXTRAS = {
 }
 """Module -> the extras of this package (pyproject.toml) that bring it."""
 
+RENAMED = {
+    "--jobs": "--num-readers",
+    "--model-size": "--resolution",
+    "--pick": "--best-by",
+    "--refinement": "--instance-sampling",
+    "--repeat": "--replay",
+    "--strength": "--instance-strength",
+    "--tiled-size": "--tiled-resolution",
+    "--words-model": "--text-segmenter",
+}
+"""Options of version 0.1 -> what they are now. The old ones are taken until version 0.3."""
 
-def build_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows `description` as it is written and takes no abbreviations.
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and options by their names of version 0.1, with a line that says the new one."""
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(self.renamed(sys.argv[1:] if args is None else list(args)), namespace)
+
+    def renamed(self, argv: Sequence[str]) -> list[str]:
+        """A command line with the new names, where this command has them; both at once are an error."""
+        command = take_new_names(argv, self._option_string_actions)
+        for old, new in zip(argv, command, strict=True):
+            if old != new:
+                old, new = old.partition("=")[0], new.partition("=")[0]
+                if new in (part.partition("=")[0] for part in argv):
+                    self.error(f"{old} is now {new}, which is given, too; leave out {old}")
+                say(f"{old} is now {new}")
+        return command
+
+
+def take_new_names(argv: Sequence[str], known: Collection[str] = tuple(RENAMED.values())) -> list[str]:
+    """A command line with the names of now in place of those of version 0.1.
 
     Args:
-        name: of the command, as `lcad sample`.
+        known: the options there are; those that are not in it keep their names.
+    """
+    command = list(argv)
+    for place, part in enumerate(command):
+        if part == "--":
+            break
+        name, *value = part.split("=", 1)
+        if RENAMED.get(name) in known and (name not in known):
+            command[place] = "=".join([RENAMED[name], *value])
+    return command
+
+
+def build_parser(name: str | None, description: str | None) -> Parser:
+    """A parser that shows `description` as it is written.
+
+    Args:
+        name: of the command, as `lcad sample`; None: that of the script.
         description: a module's docstring.
     """
     raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=name, description=description, formatter_class=raw, allow_abbrev=False)
+    return Parser(prog=name, description=description, formatter_class=raw, allow_abbrev=False)
+
+
+def add_provider_options(add: Callable[..., object]) -> None:
+    """What masks are found with: the fields of `lcad.masks.types.ProviderOptions`, which `provider_options` takes.
+
+    Args:
+        add: `add_argument` of a parser or of a group.
+    """
+    add("--sam-checkpoint", help="weights of Segment Anything, such as sam_vit_h_4b8939.pth")
+    add(
+        "--sam-type",
+        default=SAM_TYPES[0],
+        choices=SAM_TYPES,
+        help="what that checkpoint was trained as (default: %(default)s)",
+    )
+    add("--text-segmenter", help="folder or hub id of CLIPSeg, or of Grounding DINO, for masks from the words")
+
+
+def add_look(add: Callable[..., object]) -> None:
+    """The look of results, see `lcad.recoloring.looks`; `add` as above."""
+    add(
+        "--saturation",
+        type=float,
+        default=PLAIN_LOOK["saturation"],
+        help="0 grey, 1 as the model made it (default), up to 2",
+    )
+    add(
+        "--warmth",
+        type=float,
+        default=PLAIN_LOOK["warmth"],
+        help="-1 cooler, 0 as the model made it (default), 1 warmer",
+    )
+
+
+def provider_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of `ProviderOptions`, of what `add_provider_options` has read."""
+    return {"checkpoint": args.sam_checkpoint, "model_type": args.sam_type, "text_segmenter": args.text_segmenter}
 
 
 def reporting(action: Callable[[], int]) -> int:
@@ -108,4 +197,4 @@ def stage_of(config: "StageConfig") -> tuple[type, Any]:
     from lcad.training.latent_stage import LatentStage
     from lcad.training.localizer_stage import LocalizerStage
 
-    return LocalizerStage if config.latent.looking else LatentStage, config.latent
+    return LocalizerStage if config.latent.train_localizer else LatentStage, config.latent

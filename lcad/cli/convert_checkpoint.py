@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
+from lcad.config import ModelConfig, UNetConfig
 from lcad.conversion import convert
 from lcad.models.channel_extended_unet import SITES
 from ldm.devices import DTYPES
@@ -18,12 +19,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
     parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
     parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the written weights (default: float32)")
     parser.add_argument(
-        "--sites", choices=SITES, default="conv_in", help="channel-extended convolutions (default: conv_in)"
+        "--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="of the written weights (default: %(default)s)"
     )
     parser.add_argument(
-        "--image-size", type=int, default=256, help="photos are brought to this size squared (default: 256)"
+        "--sites",
+        choices=SITES,
+        default=UNetConfig.sites,
+        help="channel-extended convolutions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=ModelConfig.image_size,
+        help="photos are brought to this size squared (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(argv)

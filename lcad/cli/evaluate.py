@@ -12,10 +12,13 @@ and settings are not done again. With --fit crop results are in <output>/results
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcad.cli.common import build_parser, reporting
+from lcad.config import ModelConfig
+from lcad.defaults import MASK_SOURCES, OUTPUT_LUMINANCE, SEED
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -28,15 +31,16 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from lcad.evaluation import baselines, metrics, runs, scoring, tables
+    from lcad.evaluation import baselines, runs, scoring, tables
+    from lcad.evaluation.metrics import SET_VARIANTS, build_fid, build_metrics
     from lcad.io.images import write_bytes
-    from ldm.devices import share_out
+    from ldm.devices import launch
 
     dataset = tables.dataset_of(args.table, args.dataset) if args.table else ""
     args.fit = args.fit or tables.FITS.get(args.table, "squash")
     if args.fid:
-        metrics.build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
-    fabric = share_out(args.accelerator, args.devices)
+        build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
+    fabric = launch(args.accelerator, args.devices)
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
     masks = args.mask_folder or (args.input / "masks" if (args.input / "masks").is_dir() else None)
@@ -55,18 +59,18 @@ def run(args: argparse.Namespace) -> int:
     if not fabric.is_global_zero:
         return 0
 
-    measures = metrics.build_measures(args.lpips, args.clip, fabric.device)
+    metrics = build_metrics(args.lpips, args.clip, fabric.device)
     summaries = {}
     for name, (folder, level) in made.items():
-        fid = metrics.build_fid(args.fid, fabric.device) if args.fid else None
+        fid = build_fid(args.fid, fabric.device) if args.fid else None
         progress = lambda it, title=name: tqdm(it, f"scoring {title}")  # noqa: E731
         own_masks = masks if level == "complete" else None
         grey = name == "grey"
-        rows = scoring.score(levels[level], folder, measures, args.size, own_masks, fid, grey, progress, args.fit)
+        rows = scoring.score(levels[level], folder, metrics, args.size, own_masks, fid, grey, progress, args.fit)
         scoring.write_rows(args.output / f"{runs.folder_name(name)}.csv", rows)
-        summaries[name] = scoring.summarize(rows, measures, fid)
+        summaries[name] = scoring.summarize(rows, metrics, fid)
     used = {name for summary in summaries.values() for name in summary}
-    variants = {measure.name: measure.variant for measure in measures} | metrics.SET_VARIANTS
+    variants = {metric.name: metric.variant for metric in metrics} | SET_VARIANTS
     variants = {name: variant for name, variant in variants.items() if name in used}
     write_bytes(args.output / "summary.csv", tables.summary_csv(summaries, variants).encode())
     print(tables.summary_text(summaries, variants))
@@ -139,7 +143,11 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--input", type=Path, required=True, help="folder of photos with captions, best with a manifest (prepare_data)")
     add("--captions", type=Path, help="caption file (default: the manifest, or looked for beside the photos)")
-    add("--masks", default="auto", help="auto (files where there are some, else found from the caption), none, files")
+    add(
+        "--masks",
+        default=MASK_SOURCES[0],
+        help="their source: auto (files where there are some, else found from the caption), none, files, regions",
+    )
     add("--mask-folder", type=Path, help="mask files (default: masks/ in the input folder, if it is there)")
     add("--output", type=Path, required=True, help="folder for results and scores")
     add(
@@ -157,17 +165,29 @@ def main(argv: list[str] | None = None) -> int:
     add("--fid", metavar="FILE", help="FID with these weights of torch-fidelity's Inception, or `download`")
     add("--table", type=int, choices=[1, 3], help="write this table of the paper")
     add("--dataset", help="whose numbers of the paper stand beside (default: Extended COCO-Stuff in 1, ImageNet in 3)")
-    add("--size", type=int, default=256, help="photos are resized to size x size")
+    add(
+        "--size",
+        type=int,
+        default=ModelConfig.image_size,
+        help="photos are resized to size x size (default: %(default)s)",
+    )
     add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
     add("--steps", type=int, help="default: the model's own")
     add("--guidance", type=float, help="default: the model's own")
-    add("--seed", type=int, default=0)
-    add("--output-luminance", default="input", choices=["input", "decoded"], help="decoded: the network's own decode")
+    add("--seed", type=int, default=SEED)
+    add(
+        "--output-luminance",
+        default=OUTPUT_LUMINANCE[0],
+        choices=OUTPUT_LUMINANCE,
+        help="decoded: the network's own decode (default: %(default)s)",
+    )
     add("--batch-size", type=int, default=16)
     add("--devices", type=int, default=1, help="the photos are shared out to so many")
     add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
     args = parser.parse_args(argv)
-    if Path(args.masks).is_dir():  # as it was called before
+    if Path(args.masks).is_dir():  # as it was called in version 0.1
         args.masks, args.mask_folder = "auto", Path(args.masks)
-        print(f"--masks FOLDER is now --mask-folder {args.mask_folder}")
+        print(f"--masks FOLDER is now --mask-folder {args.mask_folder}", file=sys.stderr)
+    elif args.masks not in MASK_SOURCES:
+        parser.error(f"--masks: got {args.masks!r}; allowed: {', '.join(MASK_SOURCES)}")
     return reporting(lambda: run(args))

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import reporting
+from lcad.cli.common import provider_options, reporting, take_new_names
 from lcad.cli.sample_options import EXAMPLES, parse
-from ldm.devices import DTYPES, choose_device, share_out
+from ldm.devices import DTYPES, choose_device, launch
 
 if TYPE_CHECKING:
     import torch
@@ -63,18 +63,18 @@ def settings_from(args: argparse.Namespace, pipeline: "LCADPipeline") -> "Settin
     from lcad.inference.plan import settings_of
     from lcad.instance_sampling import Refinement
 
-    strength = {} if args.strength is None else {"strength": args.strength}
+    mode, strength = args.instance_sampling, args.instance_strength
     return settings_of(
         pipeline,
         args.steps,
         args.guidance,
         seed=args.seed,
         samples=args.num_samples,
-        pick=args.pick,
+        pick=args.best_by,
         output_luminance=args.output_luminance,
-        refinement=None if args.refinement == "none" else Refinement(mode=args.refinement, **strength),
-        model_size=args.model_size,
-        tiled_size=args.tiled_size,
+        refinement=None if mode == "none" else Refinement(mode=mode, strength=strength),
+        model_size=args.resolution,
+        tiled_size=args.tiled_resolution,
         saturation=args.saturation,
         warmth=args.warmth,
     )
@@ -88,7 +88,7 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from lcad.masks.sources import build_finder
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
-    from lcad.recoloring.object_masks import object_finder
+    from lcad.recoloring.object_masks import build_object_finder
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
@@ -96,13 +96,13 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
         pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
     settings = settings_from(args, pipeline)
-    options = ProviderOptions(args.sam_checkpoint, args.sam_type, args.words_model, str(device))
+    options = ProviderOptions(**provider_options(args), device=str(device))
     source = "none" if settings.refinement is None else args.masks
     find_masks = build_finder(source, pipeline, args.mask_folder, args.label_names, options)
     output = OutputFolder(args.output, args.format and f".{args.format}", settings.kept, args.overwrite)
-    run_options = RunOptions(args.show_masks, args.save_masks, args.jobs)
+    run_options = RunOptions(args.show_masks, args.save_masks, args.num_readers)
     runner = FolderRun(pipeline, settings, output, find_masks, run_options, report=tqdm.write)
-    runner.find_objects = object_finder(pipeline, options)
+    runner.find_objects = build_object_finder(pipeline, options)
     return runner
 
 
@@ -120,12 +120,12 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
             print(one_line(f"  not read  {line}"))
         return show_plan(runner, jobs, args.devices * args.nodes)
 
-    places = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")  # of torchrun, and of what share_out starts
+    places = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")  # of torchrun, and of what launch starts
     record = None if any(int(os.environ.get(name, 0)) for name in places) else RunRecord(args.output)
     device, rank, processes = choose_device(args.device), 0, args.devices * args.nodes
     fabric = None
     if processes > 1:
-        fabric = share_out(args.device.partition(":")[0], args.devices, args.nodes)
+        fabric = launch(args.device.partition(":")[0], args.devices, args.nodes)
         device, rank = fabric.device, fabric.global_rank
     if record is None:
         record = RunRecord(args.output, rank)
@@ -154,7 +154,7 @@ def colorize(
     import torch.distributed
     from tqdm import tqdm
 
-    from lcad.inference.plan import own_share
+    from lcad.inference.plan import shard_jobs
     from lcad.inference.run_records import this_process
     from lcad.inference.summary import Summary
     from lcad.io.images import remove_unfinished
@@ -166,7 +166,7 @@ def colorize(
         record.write(run_line | this_process())
     runner.output.protect(job.photo for job in jobs)
     if fabric is not None:
-        jobs = own_share(jobs, rank, fabric.world_size)
+        jobs = shard_jobs(jobs, rank, fabric.world_size)
         fabric.barrier()  # what an earlier run has left is taken in by now
     runner.log, summary, interrupted = record.write, runner.summary, False
     try:
@@ -179,7 +179,7 @@ def colorize(
         torch.distributed.all_gather_object(parts, summary)
         if rank > 0:
             raise SystemExit(0)  # the first process speaks for all
-        record.take_in_parts()
+        record.merge_parts()
         summary = Summary.of_all(parts)
     status = tell(summary, args.output)
     return INTERRUPTED if interrupted else status
@@ -240,7 +240,7 @@ def resume(folder: Path) -> int:
 
 def args_of(record: "RecordedRun", output: Path) -> argparse.Namespace:
     """A recorded command, into a folder where nothing is overwritten; its paths are those of the folder it ran in."""
-    command, parts = [], iter(record.command)
+    command, parts = [], iter(take_new_names(record.command))
     for part in parts:
         if part == "--output":
             next(parts, None)
@@ -249,19 +249,19 @@ def args_of(record: "RecordedRun", output: Path) -> argparse.Namespace:
     args = parse(command)
     args.output, args.cwd = output, record.cwd
     for name, value in vars(args).items():
-        of_folder = name in ("model", "sam_checkpoint", "words_model") and value and (record.cwd / value).exists()
+        of_folder = name in ("model", "sam_checkpoint", "text_segmenter") and value and (record.cwd / value).exists()
         if name not in ("output", "cwd") and (isinstance(value, Path) or of_folder):
             setattr(args, name, type(value)(record.cwd / value))
     return args
 
 
-def repeat(record: Path, output: Path) -> int:
+def replay(record: Path, output: Path) -> int:
     """Run the command of a record again, into another folder and in the same batches, and compare the pixels."""
     from lcad.inference.run_records import RUN_RECORD, differences, read_record
 
     before = read_record(record)
     if (output / RUN_RECORD).exists():
-        raise ValueError(f"{output}: holds a run already; repeat into another --output")
+        raise ValueError(f"{output}: holds a run already; replay into another --output")
     status = run(args_of(before, output), before.batches)
     same, different = differences(before, read_record(output / RUN_RECORD))
     print(f"{same} of {same + len(different)} photos have the same pixels as in {record}")
@@ -274,4 +274,4 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     if args.resume is not None:
         return reporting(lambda: resume(args.resume))
-    return reporting(lambda: run(args) if args.repeat is None else repeat(args.repeat, args.output))
+    return reporting(lambda: run(args) if args.replay is None else replay(args.replay, args.output))

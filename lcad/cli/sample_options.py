@@ -9,7 +9,7 @@
     lcad sample --input my_photos/ --levels complete,partial,scarce   # Fig. 7 of the paper
 
 Results, a JSON record beside each, contact_sheet.png and run.jsonl are written to the output folder. A run that was
-stopped goes on by the same command or --resume coloured/; --repeat coloured/run.jsonl makes the same again elsewhere.
+stopped goes on by the same command or --resume coloured/; --replay coloured/run.jsonl makes the same again elsewhere.
 Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
 """
 
@@ -18,25 +18,28 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, build_parser
-from lcad.instance_sampling import MODES
+from lcad.cli.common import OUTPUT, REPOSITORY, add_look, add_provider_options, build_parser
+from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
+from lcad.inference.batch_runner import RunOptions
+from lcad.inference.plan import Settings
+from lcad.instance_sampling import MODES, Refinement
 from lcad.masks.providers import SOURCES
-from ldm.devices import DTYPES
+from lcad.recoloring.looks import SATURATION, WARMTH
 from ldm.schedulers import SCHEDULERS
 
 MODEL = REPOSITORY / "checkpoints" / "mini"
 EXAMPLES = REPOSITORY / "data" / "examples"
-RANGES = {"guidance": (0, 100), "strength": (0, 1000), "saturation": (0, 2), "warmth": (-1, 1)}
+RANGES = {"guidance": (0, 100), "instance_strength": (0, 1000), "saturation": SATURATION, "warmth": WARMTH}
 LEAST = {
     "steps": 1,
     "num_samples": 1,
     "batch_size": 1,
     "seed": 0,
-    "jobs": 1,
+    "num_readers": 1,
     "devices": 1,
     "nodes": 1,
-    "model_size": 16,
-    "tiled_size": 16,
+    "resolution": 16,
+    "tiled_resolution": 16,
 }
 
 
@@ -50,8 +53,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     _add_sampling(parser)
     _add_machine(parser)
     _add_run(parser)
-    args = parser.parse_args(argv)
-    args.command, args.cwd = sys.argv[1:] if argv is None else list(argv), Path.cwd()
+    command = parser.renamed(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(command)
+    args.command, args.cwd = command, Path.cwd()
     check(args, parser)
     return args
 
@@ -74,7 +78,7 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("instance masks").add_argument
     add(
         "--masks",
-        default="auto",
+        default=MASK_SOURCES[0],
         choices=SOURCES,
         help="where instance masks come from: auto (the default: mask files if there are some, else found from the "
         "caption by the best of the others whose weights are given), none, files, regions (of the luminance: without "
@@ -86,18 +90,21 @@ def _add_masks(parser: argparse.ArgumentParser) -> None:
         help="mask files <photo's stem>/<i>_<anything>.png, i-th phrase of the caption; or a JSON of COCO's instances",
     )
     add("--label-names", type=Path, help="lines of '<id> <name>': --mask-folder holds label maps <photo's stem>.png")
-    add("--sam-checkpoint", help="weights of Segment Anything, such as sam_vit_h_4b8939.pth")
-    add("--sam-type", default="vit_h", help="the model type of that checkpoint: vit_h, vit_l or vit_b")
-    add("--words-model", help="folder or hub id of CLIPSeg, or of Grounding DINO, for referring masks")
+    add_provider_options(add)
     add("--show-masks", action="store_true", help="write shown_masks/: regions with phrases and scores, attention maps")
     add("--save-masks", action="store_true", help="write masks/, to be edited and read with --mask-folder")
     add(
-        "--refinement",
-        default="one_pass",
+        "--instance-sampling",
+        default=Refinement.mode,
         choices=["none", *MODES],
-        help="instance-aware sampling, where there are masks",
+        help="instance-aware sampling, where there are masks (default: %(default)s)",
     )
-    add("--strength", type=float, help="strength of instance-aware sampling")
+    add(
+        "--instance-strength",
+        type=float,
+        default=Refinement.strength,
+        help="how far it moves attention (default: %(default)g)",
+    )
 
 
 def _add_colors(parser: argparse.ArgumentParser) -> None:
@@ -110,8 +117,7 @@ def _add_colors(parser: argparse.ArgumentParser) -> None:
         help="an exact colour, such as coat=#8b1a1a, 'sky=pale blue', @412,230=navy (the object at a point) or "
         "mask.png=navy; may be given several times; the column colors of a captions.csv says it for each photo",
     )
-    add("--saturation", type=float, default=1.0, help="of the result: 0 grey, 1 as it is (default), up to 2")
-    add("--warmth", type=float, default=0.0, help="of the result: -1 cooler, 0 as it is (default), 1 warmer")
+    add_look(add)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -119,14 +125,25 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help="sampling steps (default: the model's own)")
     add("--scheduler", choices=list(SCHEDULERS), help="default: the model's own")
     add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
-    add("--seed", type=int, default=0)
-    add("--num-samples", type=int, default=1, help="different colorizations of each photo")
+    add("--seed", type=int, default=Settings.seed, help="default: %(default)s")
+    add("--num-samples", type=int, default=Settings.samples, help="different colorizations of each photo")
     add(
-        "--pick", choices=["adherence"], help="of the samples keep the one whose masked objects best have their colours"
+        "--best-by",
+        choices=["adherence"],
+        help="of the samples keep the one whose masked objects best have their colours",
     )
-    add("--model-size", type=int, help="long side in pixels that the model works at (default: about its own size)")
-    add("--tiled-size", type=int, help="then work it out at this long side, in overlapping tiles of the size before it")
-    add("--output-luminance", default="input", choices=["input", "decoded"], help="input: keep the photo's own detail")
+    add("--resolution", type=int, help="long side in pixels that the model works at (default: about its own size)")
+    add(
+        "--tiled-resolution",
+        type=int,
+        help="then work it out at this long side, in overlapping tiles of the size before it",
+    )
+    add(
+        "--output-luminance",
+        default=Settings.output_luminance,
+        choices=OUTPUT_LUMINANCE,
+        help="input: keep the photo's own detail (default: %(default)s)",
+    )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -136,14 +153,19 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     devices, nodes = of_torchrun.values()
     add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
     add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
-    add("--dtype", default="float32", choices=list(DTYPES))
-    add("--batch-size", type=int, default=4)
-    add("--jobs", type=int, default=2, help="threads that read photos ahead (default: 2)")
+    add("--dtype", default=DTYPES[0], choices=DTYPES)
+    add("--batch-size", type=int, default=4, help="default: %(default)s")
+    add(
+        "--num-readers",
+        type=int,
+        default=RunOptions.readers,
+        help="threads that read photos ahead (default: %(default)s)",
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("results and runs").add_argument
-    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
     add(
         "--format",
         choices=["png", "tif", "jpg", "webp", "bmp"],
@@ -155,7 +177,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="go on with a run that was stopped, by its output folder",
     )
-    add("--repeat", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
+    add("--replay", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
     add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
 
@@ -167,19 +189,19 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(args, name)}")
     if args.recursive and (args.mask_folder or args.save_masks):
         parser.error("--recursive does not go with --mask-folder or --save-masks, which go by the photo's name alone")
-    for name, (least, most) in RANGES.items():
+    for name, (low, high) in RANGES.items():
         value = getattr(args, name)
-        if value is not None and not least <= value <= most:  # nor is nan
-            parser.error(f"--{name} must be from {least} to {most}, got {value}")
+        if value is not None and not low <= value <= high:  # nor is nan
+            parser.error(f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, got {value}")
     if args.save_masks and args.mask_folder and args.mask_folder.resolve() == (args.output / "masks").resolve():
         parser.error("--save-masks would replace the masks of --mask-folder; choose another --output")
-    own = {"resume": ("--resume",), "repeat": ("--repeat", "--output")}
+    own = {"resume": ("--resume",), "replay": ("--replay", "--output")}
     for name, allowed in own.items():
         given = [part.partition("=")[0] for part in args.command if part.startswith("--")]
         others = sorted(set(given) - set(allowed))
         if getattr(args, name) is not None and others:
             parser.error(f"--{name} takes the options of the recorded command; leave out {', '.join(others)}")
-    if args.resume is None and args.repeat is None:
+    if args.resume is None and args.replay is None:
         for option, path, bundled in (("--model", args.model, MODEL), ("--input", args.input or EXAMPLES, EXAMPLES)):
             if str(path) == str(bundled) and not bundled.exists():
                 parser.error(

@@ -12,8 +12,10 @@ import argparse
 from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
+from lcad.config import ModelConfig
+from lcad.defaults import MASK_SOURCES
 
-SIZE = 256  # photos are colorized at SIZE x SIZE
+SIZE = ModelConfig.image_size  # photos are colorized at SIZE x SIZE
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +23,12 @@ def run(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from lcad.evaluation.color_control import finder_of_objects, main_objects, steer_photos, steer_scenes
+    from lcad.evaluation.color_control import (
+        build_main_object_finder,
+        main_objects,
+        photo_color_control,
+        scene_color_control,
+    )
     from lcad.evaluation.scoring import write_rows
     from lcad.io.images import list_images
     from lcad.masks.from_text import MaskFinder
@@ -44,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
         photos = list_images(args.input)
         captions = read_captions(photos[0].parent, args.captions)
         objects = main_objects(photos, captions, args.instances, SIZE)[: args.photos]
-        finder = finder_of_objects(objects, pipeline.tokenizer) if args.masks == "files" else build(args.masks)
-        found["photos"], _ = steer_photos(pipeline, objects, finder, lambda it: tqdm(it, "photos"), **options)
+        finder = build_main_object_finder(objects, pipeline.tokenizer) if args.masks == "files" else build(args.masks)
+        found["photos"], _ = photo_color_control(pipeline, objects, finder, lambda it: tqdm(it, "photos"), **options)
     if args.scenes:
         options |= {"level": args.level, "find_masks": build(args.masks, args.scenes / "masks")}
         progress = lambda batches: tqdm(batches, "scenes")  # noqa: E731
-        found["scenes"], _ = steer_scenes(pipeline, args.scenes, args.number, progress=progress, **options)
+        found["scenes"], _ = scene_color_control(pipeline, args.scenes, args.number, progress=progress, **options)
     for name, rows in found.items():
         if not rows:
             raise ValueError(f"{name}: nothing to steer; no caption names the colour of a labelled object")
@@ -76,8 +83,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
     parser.add_argument(
         "--masks",
-        default="auto",
-        choices=["auto", "none", "files", "regions"],
+        default=MASK_SOURCES[0],
+        choices=MASK_SOURCES,
         help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
     parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")

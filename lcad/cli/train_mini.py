@@ -47,8 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     parser = build_parser("lcad train mini", __doc__)
     parser.add_argument("--packed", type=Path, nargs="+", required=True, help="folders that pack_data.py wrote")
-    parser.add_argument("--minutes", type=float, default=12, help="for everything, loading included (default: 12)")
-    parser.add_argument("--output", type=Path, default=Path("runs/mini_128"), help="default: runs/mini_128")
+    parser.add_argument(
+        "--minutes", type=float, default=12, help="for everything, loading included (default: %(default)g)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/mini_128"), help="default: %(default)s")
     parser.add_argument("--from-scratch", action="store_true", help="train autoencoder and luminance encoder too")
     parser.add_argument("--without-slr", action="store_true", help="also the variant that Table 1 needs")
     parser.add_argument("--pieces", metavar="SIZE", help="also write the model in pieces of this size, such as 15MB")

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import reporting
+from lcad.cli.common import OUTPUT, build_parser, reporting
+from lcad.defaults import SEED
 from ldm.devices import DTYPES
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ class Pairs:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser("lcad transfer", __doc__)
     add = parser.add_argument
     add("--input", type=Path, required=True, help="a photo or a folder of photos")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -58,7 +57,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--colors", type=Path, help="the photo in colour, or a folder of such, called as the photos are"
     )
     source.add_argument("--reference", type=Path, help="one photo whose colours go to similar things in all photos")
-    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: outputs)")
+    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
     add(
         "--format",
         choices=["png", "tif", "jpg", "webp", "bmp"],
@@ -69,9 +68,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--captions", type=Path, help="caption file for --model (default: looked for beside the photos)")
     add("--caption", help="one caption for --model and all photos")
     add("--steps", type=int, help="sampling steps (default: the model's own)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=SEED)
     add("--device", default="auto", help="of the model: auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="float32", choices=list(DTYPES))
+    add("--dtype", default=next(iter(DTYPES)), choices=list(DTYPES))
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     args = parser.parse_args(argv)
     if args.steps is not None and args.steps < 1:

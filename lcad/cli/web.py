@@ -11,6 +11,8 @@ Photos and captions stay on the machine that runs this, and are removed when the
 import argparse
 from pathlib import Path
 
+from lcad.cli.common import add_provider_options, build_parser, provider_options
+from lcad.defaults import DTYPES
 from lcad.web.server import Address, serve
 from lcad.web.studio import Limits, Studio
 
@@ -19,9 +21,7 @@ EXAMPLES = ROOT / "data" / "examples"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser("lcad web", __doc__)
     add, limits = parser.add_argument, Limits()
     add(
         "--model",
@@ -29,10 +29,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="checkpoint folder or hub id (default: the mini model)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    add("--sam-checkpoint", help="weights of Segment Anything, for better regions")
-    add("--sam-type", default="vit_h", choices=["vit_h", "vit_l", "vit_b"], help="what that checkpoint was trained as")
-    add("--words-model", help="folder or hub id of CLIPSeg or Grounding DINO, for better regions")
+    add("--dtype", default=DTYPES[0], choices=DTYPES)
+    add_provider_options(add)
     add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     add("--port", type=int, help="default: the first free one from 7860 on")
     add("--auth", action="append", default=[], metavar="NAME:PASSWORD", help="who may use it; may be given again")
@@ -69,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
     address = Address(args.host, args.port, auth, args.share)
     if not address.is_local and not auth:
         print("note: everyone who reaches this address can use it; --auth NAME:PASSWORD asks for a password")
-    weights = {"checkpoint": args.sam_checkpoint, "model_type": args.sam_type, "words_model": args.words_model}
-    studio = Studio(args.model, limits, args.device, args.dtype, args.keep, weights)
+    studio = Studio(args.model, limits, args.device, args.dtype, args.keep, provider_options(args))
     try:
         serve(studio, address, EXAMPLES if EXAMPLES.is_dir() else None)
     except KeyboardInterrupt:

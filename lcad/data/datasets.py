@@ -86,7 +86,7 @@ def open_photos(
         instances |= source.instances
     training = [photo for source in sources for photo in source.parts["train"] * source.repeat]
     mixed = alternate([source.parts["val"] for source in sources])
-    drawn = CaptionSampler(config.scarce, config.drop)
+    drawn = CaptionSampler(config.scarce_probability, config.caption_dropout)
     return {
         "train": PhotoDataset(training, captions, size, drawn, config.crop, config.zoom, config.flip, seed, instances),
         "val": PhotoDataset(mixed, captions, size, CaptionSampler(0, 0), seed=seed, instances=instances),

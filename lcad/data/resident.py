@@ -65,7 +65,8 @@ class ResidentPhotos(Dataset):
     ):
         self.packed, self.size, self.seed, self.device = packed, stage.pipeline.config.image_size, seed, stage.device
         training = split == "train"
-        self.scarce, self.drop = (config.scarce, config.drop) if training else (0.0, 0.0)
+        self.scarce_probability = config.scarce_probability if training else 0.0
+        self.caption_dropout = config.caption_dropout if training else 0.0
         items = packed.split(split)
         if captioned:
             self._keep_captions(span)
@@ -168,8 +169,8 @@ class ResidentPhotos(Dataset):
         counts = self.row_counts[place]
         drawn = self.row_starts[place] + (chance[1] * counts).long().clamp_max(counts.sub(1).clamp_min(0))
         row = self.rows[drawn.clamp_max(len(self.rows) - 1)] if len(self.rows) else drawn * 0
-        row = row.masked_fill((counts == 0) | (chance[2] < self.drop + self.scarce), SCARCE_ROW)
-        row = row.masked_fill(chance[2] < self.drop, EMPTY_ROW)
+        row = row.masked_fill((counts == 0) | (chance[2] < self.caption_dropout + self.scarce_probability), SCARCE_ROW)
+        row = row.masked_fill(chance[2] < self.caption_dropout, EMPTY_ROW)
         mirrored, span = self._mirrored[variant], (chance[3] * len(self.members)).long()
         return batch | {
             "tokens": self.tokens[mirrored, row],

@@ -13,14 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
+from lcad.config import LatentConfig
 from lcad.inference.records import file_hash, model_hash
 from lcad.io.images import to_image, to_tensor
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
-from lcad.upsampling import recolor
+from lcad.upsampling import transfer_chroma
 from ldm.autoencoder import encode
 
 Method = Callable[[Tensor, str], Tensor]
+STEPS = LatentConfig.num_inference_steps  # of the models of others, too
 
 BASELINES = {
     "grey": "grey input",
@@ -106,12 +108,18 @@ def round_trip(pipeline: LCADPipeline) -> Method:
         small = F.interpolate(photo[None], side, mode="bicubic", antialias=True).clamp(0, 1).to(pipeline.device)
         features = pipeline.luminance_encoder(rgb_to_hint(small, pipeline.config.hint_scale))
         decoded = decode_with_luminance(pipeline.vae, encode(pipeline.vae, small * 2 - 1), features)
-        return recolor(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
+        return transfer_chroma(rgb_to_luminance(photo[None]), (decoded.cpu() / 2 + 0.5).clamp(0, 1))[0]
 
     return colorize
 
 
-def sdedit(model: str | Path, strength: float = 0.5, steps: int = 50, seed: int = 0, device: str = "cpu") -> Method:
+def sdedit(
+    model: str | Path,
+    strength: float = 0.5,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Method:
     """SDEdit (Meng et al. 2022) through diffusers' image-to-image pipeline of a Stable Diffusion checkpoint.
 
     Raises:
@@ -123,7 +131,13 @@ def sdedit(model: str | Path, strength: float = 0.5, steps: int = 50, seed: int 
     return _edit(pipeline, lambda picture: {"image": picture, "strength": strength}, steps, seed)
 
 
-def controlnet(model: str | Path, control: str | Path, steps: int = 50, seed: int = 0, device: str = "cpu") -> Method:
+def controlnet(
+    model: str | Path,
+    control: str | Path,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Method:
     """ControlNet (Zhang et al. 2023) conditioned on the grey photo, through diffusers.
 
     Raises:

@@ -19,6 +19,7 @@ from transformers import CLIPTokenizer
 
 from lcad.color import mean_color
 from lcad.io.images import read_image, to_tensor
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
 from lcad.masks.from_text import FoundMasks, MaskFinder
@@ -26,7 +27,6 @@ from lcad.masks.types import InstanceMasks
 from lcad.models.perceptual import psnr
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.color_names import COLOR_PATTERN, HUES, name_color
 from lcad.text.phrases import find_phrases
 
@@ -83,7 +83,7 @@ def main_objects(photos: list[Path], captions: dict[str, list[str]], instances: 
     return sorted(found.values(), key=lambda item: -item.mask.mean().item())
 
 
-def finder_of_objects(objects: list[MainObject], tokenizer: CLIPTokenizer) -> MaskFinder:
+def build_main_object_finder(objects: list[MainObject], tokenizer: CLIPTokenizer) -> MaskFinder:
     """The true mask of each photo's main object, for the phrase that names its colour."""
     spans = {item.photo: (item.span[0], item.mask) for item in objects}
 
@@ -105,7 +105,7 @@ def obeys(color: str, a: float, b: float) -> bool:
     return abs((difference + 180) % 360 - 180) <= HUE_TOLERANCE and math.hypot(a, b) >= LEAST_CHROMA
 
 
-def steer_photos(
+def photo_color_control(
     pipeline: LCADPipeline,
     objects: list[MainObject],
     find_masks: MaskFinder | None = None,
@@ -157,7 +157,7 @@ def _scene_masks(folder: Path, name: str, size: tuple[int, int], objects: int) -
     return found
 
 
-def steer_scenes(
+def scene_color_control(
     pipeline: LCADPipeline,
     folder: Path,
     number: int,

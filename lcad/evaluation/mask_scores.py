@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lcad.io.images import read_image
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import MaskFinder
 from lcad.masks.labelled import Labels, same_object
 from lcad.masks.types import enlarge
-from lcad.prepared_photo import PreparedPhoto
 
 CENTER = 0.5  # of each side: the box in the middle of the photo
 

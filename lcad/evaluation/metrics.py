@@ -1,4 +1,4 @@
-"""Measures of colorized photos: rows of `MEASURES`, functions of a `Scored` photo, RGB (H, W, 3) uint8.
+"""Metrics of colorized photos: rows of `METRICS`, functions of a `ScoredPhoto`, RGB (H, W, 3) uint8.
 
 Their variants are said in full, because published numbers differ by them.
 """
@@ -19,7 +19,7 @@ from lcad.text.color_names import name_color
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredPhoto:
     """A photo with its result.
 
     Attributes:
@@ -35,8 +35,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One measure.
+class Metric:
+    """One metric.
 
     Attributes:
         variant: how it is computed, for the head of a table.
@@ -47,67 +47,67 @@ class Measure:
     name: str
     variant: str
     best: str
-    score: Callable[[Scored], float | None]
+    score: Callable[[ScoredPhoto], float | None]
 
 
-def to_tensor(rgb: np.ndarray) -> Tensor:
+def to_batch(rgb: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(rgb)).movedim(-1, 0)[None].float() / 255
 
 
-def adherence(photo: Scored) -> float | None:
+def adherence(photo: ScoredPhoto) -> float | None:
     """The share of a photo's (object, colour word) pairs whose region has the asked colour; None without any."""
     if not photo.objects:
         return None
-    image = to_tensor(photo.fake)[0]
+    image = to_batch(photo.fake)[0]
     return float(np.mean([name_color(mean_color(image, mask)) == color for color, mask in photo.objects]))
 
 
-MEASURES: dict[str, Measure] = {
-    measure.name: measure
-    for measure in (
-        Measure(
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
             "psnr",
             "dB, over RGB in uint8, scikit-image",
             "higher",
             lambda photo: float(peak_signal_noise_ratio(photo.real, photo.fake, data_range=255)),
         ),
-        Measure(
+        Metric(
             "ssim",
             "mean over R, G and B in uint8, 7x7 window, scikit-image",
             "higher",
             lambda photo: float(structural_similarity(photo.real, photo.fake, data_range=255, channel_axis=-1)),
         ),
-        Measure(
+        Metric(
             "colorfulness",
             "Hasler and Suesstrunk 2003, as published",
             "",
-            lambda photo: colorfulness(to_tensor(photo.fake)).item(),
+            lambda photo: colorfulness(to_batch(photo.fake)).item(),
         ),
-        Measure(
+        Metric(
             "colorfulness_true",
             "that of the true photo",
             "",
-            lambda photo: colorfulness(to_tensor(photo.real)).item(),
+            lambda photo: colorfulness(to_batch(photo.real)).item(),
         ),
-        Measure(
+        Metric(
             "colorfulness_error",
             "absolute difference of colorfulness to the true photo's, photo by photo",
             "lower",
-            lambda photo: (colorfulness(to_tensor(photo.fake)) - colorfulness(to_tensor(photo.real))).abs().item(),
+            lambda photo: (colorfulness(to_batch(photo.fake)) - colorfulness(to_batch(photo.real))).abs().item(),
         ),
-        Measure(
+        Metric(
             "colorfulness_abs",
             "of |rg| and |yb|, as in peers' code",
             "",
-            lambda photo: absolute_colorfulness(to_tensor(photo.fake)).item(),
+            lambda photo: absolute_colorfulness(to_batch(photo.fake)).item(),
         ),
-        Measure(
+        Metric(
             "adherence", "share of (object, colour word) pairs whose region has the asked colour", "higher", adherence
         ),
     )
 }
-"""Measures that need no weights; `lpips_measure` and `clip_measure` make those that do."""
+"""Metrics that need no weights; `lpips_metric` and `clip_metric` make those that do."""
 
 SET_VARIANTS = {
     "colorfulness_difference": "|mean colorfulness of all results - that of all true photos|, as in Table 3",
@@ -116,20 +116,20 @@ SET_VARIANTS = {
 """Measures of a whole set, not of a photo, and how each is computed; see `lcad.evaluation.scoring.summarize`"""
 
 
-def build_measures(lpips: list[str], clip: list[str], device: torch.device) -> list[Measure]:
-    """`MEASURES` and those that need weights.
+def build_metrics(lpips: list[str], clip: list[str], device: torch.device) -> list[Metric]:
+    """`METRICS` and those that need weights.
 
     Args:
         lpips: backbones, each as "squeeze=<file of torchvision's weights>" or "squeeze" for torchvision's download.
         clip: open_clip models, each as "ViT-B-32=<file of weights, or the name of published ones>".
     """
     pairs = [text.partition("=")[::2] for text in lpips]
-    measures = [lpips_measure(net, backbone or None, device) for net, backbone in pairs]
-    measures += [clip_measure(name, weights, device) for name, weights in (text.partition("=")[::2] for text in clip)]
-    return [*MEASURES.values(), *measures]
+    metrics = [lpips_metric(net, backbone or None, device) for net, backbone in pairs]
+    metrics += [clip_metric(name, weights, device) for name, weights in (text.partition("=")[::2] for text in clip)]
+    return [*METRICS.values(), *metrics]
 
 
-def lpips_measure(net: str, backbone: str | None, device: torch.device) -> Measure:
+def lpips_metric(net: str, backbone: str | None, device: torch.device) -> Metric:
     """LPIPS v0.1 with one of the backbones of `lcad.models.perceptual`.
 
     Raises:
@@ -140,14 +140,14 @@ def lpips_measure(net: str, backbone: str | None, device: torch.device) -> Measu
     metric = build_lpips(net, backbone).to(device)
 
     @torch.no_grad()
-    def score(photo: Scored) -> float:
-        real, fake = (to_tensor(rgb).to(device) * 2 - 1 for rgb in (photo.real, photo.fake))
+    def score(photo: ScoredPhoto) -> float:
+        real, fake = (to_batch(rgb).to(device) * 2 - 1 for rgb in (photo.real, photo.fake))
         return metric(real, fake).item()
 
-    return Measure(f"lpips_{net}", f"LPIPS v0.1, {net}, images in [-1, 1]", "lower", score)
+    return Metric(f"lpips_{net}", f"LPIPS v0.1, {net}, images in [-1, 1]", "lower", score)
 
 
-def clip_measure(name: str, weights: str, device: torch.device) -> Measure:
+def clip_metric(name: str, weights: str, device: torch.device) -> Metric:
     """CLIP score: 100 max(cos(image, caption), 0), through open_clip (Hessel et al. 2021, without their factor 2.5).
 
     Args:
@@ -168,12 +168,12 @@ def clip_measure(name: str, weights: str, device: torch.device) -> Measure:
     tokenizer = open_clip.get_tokenizer(name)
 
     @torch.no_grad()
-    def score(photo: Scored) -> float:
+    def score(photo: ScoredPhoto) -> float:
         image = model.encode_image(prepare(Image.fromarray(photo.fake))[None].to(device), normalize=True)
         text = model.encode_text(tokenizer([photo.caption]).to(device), normalize=True)
         return max(0.0, 100 * (image @ text.T).item())
 
-    return Measure("clip_score", f"100 max(cos, 0), open_clip {name} ({Path(weights).name})", "higher", score)
+    return Metric("clip_score", f"100 max(cos, 0), open_clip {name} ({Path(weights).name})", "higher", score)
 
 
 def build_fid(weights: str, device: torch.device) -> Any:

@@ -13,10 +13,10 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.inference.records import file_hash, to_json
 from lcad.io.images import image_folder, list_images, read_image, to_image, to_tensor, write_bytes, write_image
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.captions import SCARCE_CAPTION, read_captions
 from lcad.text.levels import caption_at_level
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import bootstrap
 
-from lcad.evaluation.metrics import Measure, Scored
+from lcad.config import ModelConfig
+from lcad.evaluation.metrics import Metric, ScoredPhoto
 from lcad.io.images import list_images, read_image
 from lcad.masks.files import read_masks
 from lcad.text.color_object_pairs import asked_color
@@ -69,8 +70,8 @@ def find_results(samples: list[Sample], folder: Path) -> list[Path]:
 def score(
     samples: list[Sample],
     results: Path,
-    measures: list[Measure],
-    size: int = 256,
+    metrics: list[Metric],
+    size: int = ModelConfig.image_size,
     masks: Path | None = None,
     fid: "FrechetInceptionDistance | None" = None,
     grey_is_meant: bool = False,
@@ -87,7 +88,7 @@ def score(
         grey_is_meant: do not take grey results for a mistake.
 
     Returns:
-        One row a photo, in the order of the samples: name, caption and each measure, None where it does not apply.
+        One row a photo, in the order of the samples: name, caption and each metric, None where it does not apply.
 
     Raises:
         FileNotFoundError, ValueError: results that are missing, of another size, grey, or not numbers.
@@ -100,9 +101,9 @@ def score(
         real, fake = (np.array(fitted(image, size, fit)) for image in (photo, result))
         if np.ptp(fake.astype(np.int16), axis=-1).mean() < GREY_SPREAD:
             grey.append(path.name)
-        scored = Scored(real, fake, sample.caption, _objects(sample, masks, photo, size, fit))
+        scored = ScoredPhoto(real, fake, sample.caption, _objects(sample, masks, photo, size, fit))
         row = {"name": sample.photo.name, "caption": sample.caption}
-        row |= {measure.name: measure.score(scored) for measure in measures}
+        row |= {metric.name: metric.score(scored) for metric in metrics}
         broken = [name for name, value in row.items() if isinstance(value, float) and math.isnan(value)]
         if broken:
             raise ValueError(f"{path}: {', '.join(broken)} is not a number; is the image damaged?")
@@ -116,20 +117,20 @@ def score(
 
 
 def summarize(
-    rows: list[dict], measures: list[Measure], fid: "FrechetInceptionDistance | None" = None, seed: int = 0
+    rows: list[dict], metrics: list[Metric], fid: "FrechetInceptionDistance | None" = None, seed: int = 0
 ) -> dict[str, tuple[float, float, float]]:
-    """Mean and bootstrap 95 % interval (percentile, 2,000 resamples) of each measure that applies to some photo.
+    """Mean and bootstrap 95 % interval (percentile, 2,000 resamples) of each metric that applies to some photo.
 
-    Two measures are of the whole set: FID, whose interval is NaN, and colorfulness_difference, the paper's: the
+    Two metrics are of the whole set: FID, whose interval is NaN, and colorfulness_difference, the paper's: the
     absolute difference of the two means, so that results in another order than their photos' score the same.
     """
     summary = {} if fid is None else {"fid": (fid.compute().item(), math.nan, math.nan)}
     columns = {}
-    for measure in measures:
-        values = np.array([row[measure.name] for row in rows if row[measure.name] is not None], dtype=float)
+    for metric in metrics:
+        values = np.array([row[metric.name] for row in rows if row[metric.name] is not None], dtype=float)
         if len(values):
-            columns[measure.name] = values
-            summary[measure.name] = _interval((values,), np.mean, seed)
+            columns[metric.name] = values
+            summary[metric.name] = _interval((values,), np.mean, seed)
     if {"colorfulness", "colorfulness_true"} <= columns.keys():
         pair = columns["colorfulness"], columns["colorfulness_true"]
         summary["colorfulness_difference"] = _interval(pair, _difference_of_means, seed)

@@ -22,13 +22,13 @@ from lcad.inference.summary import Summary, one_line
 from lcad.io.contact_sheet import contact_sheet
 from lcad.io.images import ImageError, read_image, read_size, shrink, write_image
 from lcad.io.photos import Photo, notes_on_writing
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.files import MaskError, save_masks, save_spans
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.overlay import mask_row
 from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
-from lcad.recoloring.object_masks import FoundObjects, object_finder
+from lcad.recoloring.object_masks import FoundObjects, build_object_finder
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class FolderRun:
     ):
         self.pipeline, self.settings, self.output = pipeline, settings, output
         self.find_masks, self.options, self._report, self.log = find_masks, options, report, log
-        self.find_objects = object_finder(pipeline)  # for exact colours; another may be put in its place
+        self.find_objects = build_object_finder(pipeline)  # for exact colours; another may be put in its place
         self.summary = Summary()
 
     def run(
@@ -332,7 +332,7 @@ class FolderRun:
 def _reason(job: Job, error: Exception) -> str:
     """One line that names the photo and says what is wrong."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return f"{job.photo}: out of memory; try a smaller --model-size or --tiled-size ({type(error).__name__})"
+        return f"{job.photo}: out of memory; try a smaller --resolution or --tiled-resolution ({type(error).__name__})"
     text = one_line(str(error)) or type(error).__name__
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"

@@ -14,14 +14,14 @@ from lcad.inference.records import to_json
 from lcad.inference.run_records import pixel_hash
 from lcad.io.images import shrink, to_tensor, write_bytes
 from lcad.io.photos import Photo, write_photo
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
 from lcad.masks.types import InstanceMasks
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import EDGE_SIDE, Dyes
 from lcad.recoloring.exact_colors import color_rows, find_dyes
 from lcad.recoloring.looks import apply_look
 from lcad.recoloring.object_masks import FoundObjects
-from lcad.upsampling import recolor, recolored_strips, resize
+from lcad.upsampling import resize, transfer_chroma, transfer_chroma_strips
 
 SHOWN_SIDE = 512  # pixels, long side of the copies of photo and result that are kept to show and to judge
 
@@ -95,10 +95,10 @@ def _at_full_size(decoded: torch.Tensor, item: Loaded, settings: Settings) -> tu
     if item.objects is not None:
         factor = min(1, EDGE_SIDE / max(size))
         small = max(1, round(height * factor)), max(1, round(width * factor))
-        copy = recolor(resize(luminance[None], small), decoded[None]) if own else resize(decoded[None], small)
+        copy = transfer_chroma(resize(luminance[None], small), decoded[None]) if own else resize(decoded[None], small)
         dyes = find_dyes(copy[0].clamp(0, 1), item.objects.masks, item.objects.colors)
     if own:
-        parts = ((rows, rgb[0]) for rows, rgb in recolored_strips(luminance[None], decoded[None]))
+        parts = ((rows, rgb[0]) for rows, rgb in transfer_chroma_strips(luminance[None], decoded[None]))
     else:
         parts = [(slice(0, height), resize(decoded[None], size)[0].clamp(0, 1))]
     if dyes is not None:

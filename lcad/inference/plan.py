@@ -10,6 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcad.config import LatentConfig
+from lcad.defaults import OUTPUT_LUMINANCE, PLAIN_LOOK, SEED
 from lcad.instance_sampling import Refinement
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.levels import caption_at_level
@@ -27,20 +29,20 @@ BATCH_PIXELS = 32_000_000  # photos of a batch have no more together; a larger o
 class Settings:
     """What decides a result, besides the photo, its caption and its masks."""
 
-    steps: int = 50
-    scheduler: str = "ddim"
-    guidance: float = 5.0
-    seed: int = 0
+    steps: int = LatentConfig.num_inference_steps
+    scheduler: str = LatentConfig.scheduler
+    guidance: float = LatentConfig.guidance_scale
+    seed: int = SEED
     samples: int = 1
     pick: str | None = None  # "adherence": of the samples keep the one whose objects best have their colours
-    output_luminance: str = "input"
+    output_luminance: str = OUTPUT_LUMINANCE[0]
     refinement: Refinement | None = Refinement()
     luminance_guidance: bool = True
     size: int | None = None  # photos and masks are resized to size x size first
     model_size: int | None = None  # the long side the model works at; None: its own size
     tiled_size: int | None = None  # the long side it then works out in tiles; None: without
-    saturation: float = 1.0  # of the finished result, see `lcad.recoloring.looks`
-    warmth: float = 0.0
+    saturation: float = PLAIN_LOOK["saturation"]  # of the finished result, see `lcad.recoloring.looks`
+    warmth: float = PLAIN_LOOK["warmth"]
 
     @property
     def kept(self) -> int:
@@ -85,7 +87,7 @@ class Batch:
         return self.pixels > BATCH_PIXELS
 
 
-def own_share(jobs: list[Job], rank: int, processes: int) -> list[Job]:
+def shard_jobs(jobs: list[Job], rank: int, processes: int) -> list[Job]:
     """The jobs of every `processes`-th photo; all levels of a photo go to one process."""
     photos = set(list(dict.fromkeys(job.photo for job in jobs))[rank::processes])
     return [job for job in jobs if job.photo in photos]

@@ -40,7 +40,7 @@ class RunRecord:
         self._lock()
         self._torn = _is_torn(self.path)
         if rank == 0:
-            self.take_in_parts()
+            self.merge_parts()
 
     def write(self, line: dict) -> None:
         """Add a line, with the time.
@@ -51,7 +51,7 @@ class RunRecord:
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")} | line
         self._append(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
-    def take_in_parts(self) -> None:
+    def merge_parts(self) -> None:
         """Move the lines of other processes here."""
         for part in sorted(self.path.parent.glob("run_[0-9]*.jsonl")):
             if is_record(part):

@@ -155,7 +155,7 @@ def image_grid(rows: Tensor, columns: int) -> Tensor:
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file to write to that comes to be whole or not at all (temporary file beside it, then rename)."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,12 +173,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Write a file whole or not at all."""
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(data)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed runs have left of `whole_file` in a folder and below; what may still be written is kept."""
+    """Remove what killed runs have left of `atomic_write` in a folder and below; what may still be written is kept."""
     for file in folder.rglob(f".*{UNFINISHED}"):
         if time.time() - file.stat().st_mtime > UNFINISHED_SECONDS:
             file.unlink(missing_ok=True)

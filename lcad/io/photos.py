@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lcad.color import linear_to_luminance, rgb_to_luminance
 from lcad.io.color_profiles import SRGB_PROFILE, ColorSpace, ProfileError, color_space, strips
-from lcad.io.images import read_pixels, whole_file
+from lcad.io.images import atomic_write, read_pixels
 from lcad.io.metadata import (
     EXIF_IFD,
     GPS_IFD,
@@ -215,7 +215,7 @@ def write_photo(path: Path, rgb: np.ndarray, source: Photo) -> None:
     if source.alpha is not None and suffix not in (".jpg", ".jpeg", ".bmp"):
         rgb = np.dstack([rgb, _in_depth(source.alpha, rgb.dtype)])
     kept = Metadata(source.exif, source.xmp, source.iptc)
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         if suffix in (".tif", ".tiff"):
             _write_tiff(file, rgb, source, kept)
         elif suffix == ".png":

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcad.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
+from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.text.phrases import Phrase
 from ldm.attention import LogitTransform, layer_sizes
 from ldm.autoencoder import latent_stride

@@ -17,13 +17,13 @@ from safetensors.torch import save
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from lcad.io.images import whole_file
+from lcad.io.images import atomic_write
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.attention import phrase_attention
 from lcad.masks.files import read_masks, read_spans
 from lcad.masks.matching import WEAK, Match, assign, outline, score_regions, unite
 from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import InstanceMasks, Provider
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import Phrase, comma_phrases, find_phrases, span_phrases
 from lcad.text.reading import not_understood
 
@@ -56,7 +56,7 @@ MaskFinder = Callable[[Path, PreparedPhoto, str], FoundMasks | None]
 """(file, the photo in it, caption) -> masks; None if there are none."""
 
 
-def finder_of_files(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
+def build_file_finder(folder: Path, tokenizer: CLIPTokenizer) -> MaskFinder:
     """Masks from files, see `lcad.masks.files`; raises its MaskError."""
 
     def find(path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks | None:
@@ -94,7 +94,7 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer, model: 
                 return found
             spans = json.dumps([phrase.characters for phrase in found.instances.phrases])
             folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(file) as out:
+            with atomic_write(file) as out:
                 out.write(save({"masks": found.instances.masks.contiguous()}, {"spans": spans}))
             read = _read_kept(file, caption, tokenizer)
         return read
@@ -112,7 +112,7 @@ def _read_kept(file: Path, caption: str, tokenizer: CLIPTokenizer) -> FoundMasks
         return None
 
 
-def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
+def build_region_finder(pipeline: "LCADPipeline", provider: Provider) -> MaskFinder:
     """Regions of a mask provider, each given to the phrase whose object word attends to it; masks are of their size."""
 
     def find(_path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks:
@@ -126,8 +126,8 @@ def finder_of_regions(pipeline: "LCADPipeline", provider: Provider) -> MaskFinde
 def masks_from_captions(
     pipeline: "LCADPipeline", photos: list[PreparedPhoto], captions: list[str]
 ) -> list[InstanceMasks | None]:
-    """What `finder_of_regions` finds in photos; None: nothing."""
-    find = finder_of_regions(pipeline, luminance_regions)
+    """What `build_region_finder` finds in photos; None: nothing."""
+    find = build_region_finder(pipeline, luminance_regions)
     found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
     return [None if item is None or not item.instances.phrases else item.instances for item in found]
 
@@ -135,7 +135,7 @@ def masks_from_captions(
 def match_phrases(
     pipeline: "LCADPipeline", provider: Provider, photo: PreparedPhoto, caption: str, phrases: list[Phrase]
 ) -> FoundMasks:
-    """The regions of these phrases of a caption, as `finder_of_regions` finds them."""
+    """The regions of these phrases of a caption, as `build_region_finder` finds them."""
     if not phrases:
         return FoundMasks(InstanceMasks([], torch.zeros(0, 1, 1)))
     regions = provider(photo.image, [phrase.object for phrase in phrases])

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from lcad.io.label_maps import read_classes, read_label_map
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.attention import phrase_attention
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import MaskError
 from lcad.masks.from_text import FoundMasks, MaskFinder
 from lcad.masks.matching import best_pairs, score_regions
 from lcad.masks.types import InstanceMasks, Regions
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import Phrase, find_phrases
 from lcad.text.reading import not_understood
 
@@ -62,7 +62,7 @@ def map_labels(folder: Path, classes: Path) -> Labels:
     return labels
 
 
-def finder_of_labels(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
+def build_label_finder(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
     """A phrase alone with its word gets all objects of it together; several share them out by attention and place."""
 
     def find(path: Path, photo: PreparedPhoto, caption: str) -> FoundMasks | None:

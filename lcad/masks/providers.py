@@ -6,6 +6,7 @@ those that need weights need packages of the extra `masks`, too.
 
 from collections.abc import Callable
 
+from lcad.defaults import MASK_SOURCES
 from lcad.masks.types import Provider, ProviderOptions
 
 
@@ -37,13 +38,13 @@ PROVIDERS: dict[str, Callable[[ProviderOptions], Provider]] = {
     "sam": sam_provider,
     "referring": referring_provider,
 }
-"""regions needs no weights; sam a checkpoint; referring words_model, and a SAM checkpoint for Grounding DINO"""
+"""regions needs no weights; sam a checkpoint; referring text_segmenter, and a SAM checkpoint for Grounding DINO"""
 
-SOURCES = ("auto", "none", "files", *PROVIDERS)
+SOURCES = tuple(dict.fromkeys((*MASK_SOURCES, *PROVIDERS)))
 """auto: what files have for a photo, else the best provider whose weights are given; none: no masks"""
 
 
 def best_provider(options: ProviderOptions) -> Provider:
     """What `auto` uses: the row of `PROVIDERS` with the most knowledge among those whose weights are given."""
-    name = "referring" if options.words_model else "sam" if options.checkpoint else "regions"
+    name = "referring" if options.text_segmenter else "sam" if options.checkpoint else "regions"
     return PROVIDERS[name](options)

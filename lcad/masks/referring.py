@@ -56,10 +56,10 @@ def grounding_dino_provider(options: ProviderOptions, builders: Builders = MODEL
     model, processor = _load(
         transformers.GroundingDinoForObjectDetection, transformers.GroundingDinoProcessor, GROUNDING_DINO, options
     )
-    return grounded_regions(model, processor, sam, options.max_regions)
+    return boxed_regions(model, processor, sam, options.max_regions)
 
 
-def grounded_regions(model: Any, processor: Any, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
+def boxed_regions(model: Any, processor: Any, sam: Sam, max_regions: int = 40, threshold: float = 0.25) -> Provider:
     """As `grounding_dino_provider`, of models that are ready; boxes below `threshold` are left out."""
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ def _nothing(photo: Image.Image) -> Regions:
 
 def _load(model: Any, processor: Any, published: str, options: ProviderOptions) -> tuple[Any, Any]:
     """A model, frozen, on its device, and its processor."""
-    source = options.words_model or published
+    source = options.text_segmenter or published
     try:
         kind, wanted = model.config_class.get_config_dict(source)[0].get("model_type"), model.config_class.model_type
         if kind != wanted:

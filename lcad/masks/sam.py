@@ -13,11 +13,12 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from lcad.defaults import SAM_TYPES
 from lcad.io.images import shrink
 from lcad.masks.types import Provider, ProviderOptions, Regions, enlarge
 from ldm.checkpoint import CheckpointError, build_with_weights, load_state_dict
 
-MODEL_TYPES = {name: sam_model_registry[name] for name in ("vit_h", "vit_l", "vit_b")}
+MODEL_TYPES = {name: sam_model_registry[name] for name in SAM_TYPES}
 MIN_AREA = 0.005  # of the photo
 
 Builders = Mapping[str, Callable[[], Sam]]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from transformers import CLIPTokenizer
 
-from lcad.masks.from_text import MaskFinder, finder_of_files, finder_of_regions
-from lcad.masks.labelled import coco_labels, finder_of_labels, map_labels
+from lcad.masks.from_text import MaskFinder, build_file_finder, build_region_finder
+from lcad.masks.labelled import build_label_finder, coco_labels, map_labels
 from lcad.masks.providers import PROVIDERS, SOURCES, best_provider
 from lcad.masks.types import ProviderOptions
 
@@ -41,25 +41,25 @@ def build_finder(
         return None
     localizer = pipeline.with_localizer  # may copy weights: only for a finder that needs them
     if source not in ("files", "auto"):
-        return finder_of_regions(localizer(), PROVIDERS[source](options or ProviderOptions()))
-    filed = None if files is None else _finder_of_given(pipeline.tokenizer, localizer, files, label_names)
+        return build_region_finder(localizer(), PROVIDERS[source](options or ProviderOptions()))
+    filed = None if files is None else _build_given_finder(pipeline.tokenizer, localizer, files, label_names)
     if source == "files":
         if filed is None:
             raise ValueError("masks from files need their folder")
         return filed
-    automatic = finder_of_regions(localizer(), best_provider(options or ProviderOptions()))
+    automatic = build_region_finder(localizer(), best_provider(options or ProviderOptions()))
     if filed is None:
         return automatic
     return lambda path, photo, caption: filed(path, photo, caption) or automatic(path, photo, caption)
 
 
-def _finder_of_given(
+def _build_given_finder(
     tokenizer: CLIPTokenizer, localizer: Callable[[], "LCADPipeline"], files: Path, label_names: Path | None
 ) -> MaskFinder:
     if not files.exists():
         raise FileNotFoundError(f"{files}: no such folder of masks, nor file of labelled objects")
     if files.is_file():
-        return finder_of_labels(localizer(), coco_labels(files))
+        return build_label_finder(localizer(), coco_labels(files))
     if label_names is not None:
-        return finder_of_labels(localizer(), map_labels(files, label_names))
-    return finder_of_files(files, tokenizer)
+        return build_label_finder(localizer(), map_labels(files, label_names))
+    return build_file_finder(files, tokenizer)

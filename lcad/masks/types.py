@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from lcad.defaults import SAM_TYPES
 from lcad.text.phrases import Phrase
 
 if TYPE_CHECKING:
-    from lcad.prepared_photo import PreparedPhoto
+    from lcad.io.prepared_photo import PreparedPhoto
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,15 @@ class ProviderOptions:
 
     Attributes:
         checkpoint: SAM's weight file.
-        model_type: a row of `lcad.masks.sam.MODEL_TYPES`: the one the checkpoint was trained as.
-        words_model: folder or hub id of the model that reads the words; None is the published one.
+        model_type: one of `SAM_TYPES`: what the checkpoint was trained as.
+        text_segmenter: folder or hub id of the model that finds words in a photo; None is the published one.
         device: where the models run.
         max_regions: at most so many regions for a photo, the best.
     """
 
     checkpoint: str | None = None
-    model_type: str = "vit_h"
-    words_model: str | None = None
+    model_type: str = SAM_TYPES[0]
+    text_segmenter: str | None = None
     device: str = "cpu"
     max_regions: int = 40
 

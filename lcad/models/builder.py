@@ -42,7 +42,7 @@ def build_parts(model: ModelConfig, seed: int = 0) -> dict:
             luminance_encoder=LuminanceEncoder.from_autoencoder(vae),
             text_encoder=_build_text_encoder(model.text, seed),
             tokenizer=build_tokenizer(),
-            scheduler=build_scheduler("ddim"),
+            scheduler=build_scheduler(),
             hint_scale=model.hint_scale,
             image_size=model.image_size,
         )

@@ -18,6 +18,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lcad.config import UNetConfig
 from ldm.attention import LogitTransform, set_logit_transform_processors
 
 SITES = {
@@ -78,7 +79,7 @@ class ExtendedUNet(UNet2DConditionModel):
         cross_attention_dim: int = 768,
         norm_num_groups: int = 32,
         luminance_channels: int = 512,
-        sites: str = "conv_in",
+        sites: str = UNetConfig.sites,
     ):
         if sites not in SITES:
             raise ValueError(f"unknown sites {sites!r}; allowed: {', '.join(SITES)}")

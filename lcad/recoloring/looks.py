@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
+from lcad.defaults import PLAIN_LOOK
 
 SATURATION = (0.0, 2.0)
 WARMTH = (-1.0, 1.0)
@@ -23,7 +24,9 @@ def check_look(saturation: float, warmth: float) -> None:
             raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value:g}")
 
 
-def apply_look(rgb: Tensor, saturation: float = 1.0, warmth: float = 0.0) -> Tensor:
+def apply_look(
+    rgb: Tensor, saturation: float = PLAIN_LOOK["saturation"], warmth: float = PLAIN_LOOK["warmth"]
+) -> Tensor:
     """A result (3, H, W) with stronger or weaker, warmer or cooler colours -> the same shape, with the same L.
 
     Args:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import match_phrases
 from lcad.masks.providers import best_provider
 from lcad.masks.superpixels import luminance_regions
 from lcad.masks.types import InstanceMasks, ProviderOptions
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.phrases import Phrase, find_phrases, span_phrases
 
@@ -56,7 +56,7 @@ ObjectFinder = Callable[[Sequence[ColorTarget], PreparedPhoto, str, InstanceMask
 """(targets, the photo, its caption, masks that are known already) -> the targets' objects"""
 
 
-def object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = None) -> ObjectFinder:
+def build_object_finder(pipeline: "LCADPipeline", options: ProviderOptions | None = None) -> ObjectFinder:
     """Words by the pipeline's attention among the regions of the best provider whose weights are given, points by SAM
     if its weights are given, else by regions of the luminance.
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.types import InstanceMasks
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import ColorTarget, apply_exact_colors, color_targets
-from lcad.recoloring.object_masks import object_finder
+from lcad.recoloring.object_masks import build_object_finder
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
@@ -42,7 +42,7 @@ def color_results(
         photos: of each.
         asked: its caption, its masks, where words of phrases are looked for first, and its colours.
     """
-    find, colored, rows = object_finder(pipeline), [], []
+    find, colored, rows = build_object_finder(pipeline), [], []
     for rgb, photo, (caption, known, own) in zip(results, photos, asked, strict=True):
         report: list[dict] = []
         if own:

@@ -16,7 +16,7 @@ from torch import Tensor
 from lcad.color import lab_to_rgb, luminance_to_rgb, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import to_tensor
 from lcad.recoloring.registration import LEAST_SIDE, WORKING_SIDE, Registration, WrongPair, register
-from lcad.upsampling import recolored_strips, resize
+from lcad.upsampling import resize, transfer_chroma_strips
 
 CHROMA_SIDE = 2048  # pixels, greatest long side that chroma is carried at; the guided upsampling does the rest
 GREY = 2.0  # mean chroma of a picture below which there is nothing to transfer
@@ -39,7 +39,7 @@ class Transfer:
     registration: Registration | None = None
 
     def picture(self, luminance: Tensor, rest: Tensor | None = None) -> Tensor:
-        """A picture of the photo with these colours, whose chroma `recolored_strips` brings to the photo.
+        """A picture of the photo with these colours, whose chroma `transfer_chroma_strips` brings to the photo.
 
         Args:
             luminance: L (1, H, W) of the photo.
@@ -55,8 +55,8 @@ class Transfer:
         return lab_to_rgb(reduce_to_gamut(torch.cat([small.clamp(0, 100), chroma])))
 
     def strips(self, luminance: Tensor, rest: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """The photo (1, H, W) in these colours, as `recolored_strips` makes it -> rows, sRGB (3, rows, W)."""
-        for rows, part in recolored_strips(luminance[None], self.picture(luminance, rest)[None]):
+        """The photo (1, H, W) in these colours, as `transfer_chroma_strips` makes it -> rows, sRGB (3, rows, W)."""
+        for rows, part in transfer_chroma_strips(luminance[None], self.picture(luminance, rest)[None]):
             yield rows, part[0]
 
     def recolored(self, luminance: Tensor, rest: Tensor | None = None) -> Tensor:

@@ -176,17 +176,17 @@ class CaptionSampler:
     """Draws the caption of one training example (Sec. 3.5).
 
     Attributes:
-        scarce: share replaced by `SCARCE_CAPTION` (the paper: 0.3).
-        drop: share dropped for classifier-free guidance (0.1): the empty caption.
+        scarce_probability: that it is replaced by `SCARCE_CAPTION`.
+        dropout: probability of the empty caption, for classifier-free guidance.
     """
 
-    scarce: float = 0.3
-    drop: float = 0.1
+    scarce_probability: float
+    dropout: float
 
     def __call__(self, captions: list[str], rng: np.random.Generator) -> str:
         draw, choice = rng.random(), rng.random()
-        if draw < self.drop:
+        if draw < self.dropout:
             return ""
-        if draw < self.drop + self.scarce or not captions:
+        if draw < self.dropout + self.scarce_probability or not captions:
             return SCARCE_CAPTION
         return captions[int(choice * len(captions))]

@@ -55,11 +55,11 @@ class Group:
     end: int
 
 
-def pairs(caption: str) -> list[tuple[Span, Span]]:
+def color_object_pairs(caption: str) -> list[tuple[Span, Span]]:
     """The (colour expression, object) pairs of a caption in the order of the colours; an object is one head noun.
 
     >>> caption = "a woman in a dark red jacket"
-    >>> [(caption[slice(*color)], caption[slice(*noun)]) for color, noun in pairs(caption)]
+    >>> [(caption[slice(*color)], caption[slice(*noun)]) for color, noun in color_object_pairs(caption)]
     [('dark red', 'jacket')]
     """
     reading = read_caption(caption)
@@ -237,7 +237,7 @@ def asked_color(text: str) -> str | None:
     >>> asked_color("the navy blue cup"), asked_color("a red and white bus")
     ('blue', None)
     """
-    return one_color(text[slice(*color)] for color, _ in pairs(text))
+    return one_color(text[slice(*color)] for color, _ in color_object_pairs(text))
 
 
 def one_color(expressions: Iterable[str]) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import CLIPTokenizer
 
-from lcad.text.color_object_pairs import head_noun, noun_span, pairs
+from lcad.text.color_object_pairs import color_object_pairs, head_noun, noun_span
 from lcad.text.lexicon import ADJECTIVES, PHOTOS
 from lcad.text.reading import Span, read_caption
 from ldm.text_encoder import MAX_TOKENS
@@ -86,7 +86,7 @@ def find_phrases(caption: str, tokenizer: CLIPTokenizer) -> list[Phrase]:
     the 77 tokens CLIP reads are left out.
     """
     objects: dict[Span, list[Span]] = {}
-    for color, noun in pairs(caption):
+    for color, noun in color_object_pairs(caption):
         objects.setdefault(noun, []).append(color)
     placed = _placed(caption, objects)
     offsets, phrases = _offsets(caption, tokenizer), []

@@ -50,34 +50,34 @@ class AttentionSupervision:
 def draw_supervision(
     batch: dict,
     latent_size: tuple[int, int],
-    share: float,
+    probability: float,
     config: LatentConfig,
     unet: UNet2DConditionModel,
     generator: torch.Generator,
 ) -> AttentionSupervision:
-    """Which photos of a batch are given their masks, each with probability `share`; the others are to find them."""
-    if not (config.refined or config.grounding):
+    """Which photos of a batch are given their masks, each with this probability; the others are to find them."""
+    if not (config.instance_sampling_probability or config.localizer_weight):
         return AttentionSupervision(None, None)
     heads = unet.config.attention_head_dim
     resident = "labels" in batch
     rows = len(batch["labels"] if resident else batch["instances"])
-    chosen = torch.rand(rows, generator=generator, device=generator.device) < share
+    chosen = torch.rand(rows, generator=generator, device=generator.device) < probability
     if resident:
         weight = batch["share"]
         chosen = chosen[:, None].to(weight.device)
         targets = LabelTargets(batch["labels"], batch["members"], weight, heads)
         targets.make(cross_attention_sizes(unet, latent_size))
         return AttentionSupervision(
-            targets.weighing(weight * chosen) if config.refined else None,
-            targets.weighing(weight * ~chosen) if config.grounding else None,
+            targets.weighing(weight * chosen) if config.instance_sampling_probability else None,
+            targets.weighing(weight * ~chosen) if config.localizer_weight else None,
         )
     instances: Sequence[InstanceMasks | None] = batch["instances"]
     own = [item if use else None for item, use in zip(instances, chosen, strict=True)]
     given = LogitTargets(own, latent_size, heads) if any(own) else None
-    if not config.grounding:
+    if not config.localizer_weight:
         return AttentionSupervision(given, None)
     others = [None if use else item for item, use in zip(instances, chosen, strict=True)]
-    if config.looking:
+    if config.train_localizer:
         others = [None if item is None else _of_nouns(item) for item in others]
     wanted = LogitTargets(others, latent_size, heads, resize="area") if given or any(others) else None
     return AttentionSupervision(given, wanted)

@@ -44,12 +44,12 @@ class LatentStage(pl.LightningModule):
     """
 
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
-        assert not config.looking or type(self) is not LatentStage, "LocalizerStage is for that"
+        assert not config.train_localizer or type(self) is not LatentStage, "LocalizerStage is for that"
         super().__init__()
         self.config, self.trainer_config, self.pipeline = config, trainer_config, pipeline
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
-        prediction = config.prediction or pipeline.scheduler.config.prediction_type
+        prediction = config.prediction_type or pipeline.scheduler.config.prediction_type
         self.unet, self.text_encoder = self._start(prediction)
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
         for frozen in (self.vae, self.luminance_encoder):
@@ -68,7 +68,8 @@ class LatentStage(pl.LightningModule):
     def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
         """The UNet and the text encoder that are trained: the pipeline's, which gets what sampling needs."""
         config = self.config
-        self.pipeline.register_to_config(guidance_scale=config.guidance, num_inference_steps=config.inference_steps)
+        own = {"guidance_scale": config.guidance_scale, "num_inference_steps": config.num_inference_steps}
+        self.pipeline.register_to_config(**own)
         self.pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
         return self.pipeline.unet, self.pipeline.text_encoder
 
@@ -170,12 +171,12 @@ class LatentStage(pl.LightningModule):
         source = next(name for name in ("text", "tokens", "caption") if name in batch)
         text = batch["text"] if source == "text" else self._encode_text(batch[source])
         noise = _noise_like(z, generator)
-        share = self.config.refined if self.training else 0.0
-        supervision = draw_supervision(batch, (z.shape[-2], z.shape[-1]), share, self.config, self.unet, generator)
+        given = self.config.instance_sampling_probability if self.training else 0.0
+        supervision = draw_supervision(batch, (z.shape[-2], z.shape[-1]), given, self.config, self.unet, generator)
         luminance = fixed.get("luminance")
         luminance = None if luminance is None else luminance.to(z)
         loss = self.predict_loss(z, luminance, text, t, noise, supervision.transform(len(z)))
-        loss = loss + self.config.grounding * supervision.loss()
+        loss = loss + self.config.localizer_weight * supervision.loss()
         if self.teacher is not None and self.training and self.head.noted:
             taught = batch["teacher"] if "teacher" in batch else self.teacher(_grey(batch["image"]))
             loss = loss + self.config.teacher_weight * self.head.loss(self.head.noted.pop(), taught)

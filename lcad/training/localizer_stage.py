@@ -8,19 +8,19 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from lcad.io.images import to_image, to_tensor
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.attention import phrase_attention
 from lcad.masks.overlay import heat_map
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.localizer import PARTS
 from lcad.pipeline import LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import find_phrases
 from lcad.training.latent_stage import LatentStage
 from ldm.autoencoder import latent_stride
 
 
 class LocalizerStage(LatentStage):
-    """Trains copies of the UNet and the text encoder to attend to the objects that words name (`latent.grounding`).
+    """Trains copies of the UNet and the text encoder to attend to what words name (`latent.localizer_weight`).
 
     The pipeline gets what they have learnt as its localizer weights. Such weights that it has are trained further. Of
     the latents nothing is used: objects are found before there are colours, which would tell where a red one is.
@@ -39,7 +39,7 @@ class LocalizerStage(LatentStage):
         return torch.zeros_like(super()._draw_latents(moments, generator))
 
     def _cached_differently(self) -> list[str]:
-        return ["looking"]
+        return ["looking"]  # the stage's name in caches of version 0.1, which stay valid
 
     @torch.no_grad()
     def example_images(self, batch: dict) -> Tensor:

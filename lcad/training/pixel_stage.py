@@ -43,8 +43,10 @@ class PixelStage(pl.LightningModule):
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
         self.vae.requires_grad_(config.train == "autoencoder")
         self.luminance_encoder.requires_grad_(config.train == "luminance")
-        self.discriminator = PatchDiscriminator(config.discriminator_channels) if config.adversarial else None
-        self.lpips = build_lpips(config.perceptual_net, config.perceptual_backbone) if config.perceptual else None
+        self.discriminator = PatchDiscriminator(config.discriminator_channels) if config.adversarial_weight else None
+        self.lpips = (
+            build_lpips(config.perceptual_net, config.perceptual_backbone) if config.perceptual_weight else None
+        )
         if trainer_config.gradient_checkpointing:
             (self.vae if config.train == "autoencoder" else self.luminance_encoder).enable_gradient_checkpointing()
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
@@ -78,10 +80,10 @@ class PixelStage(pl.LightningModule):
         loss = parts["rec"]
         if self.config.train == "autoencoder":
             parts["kl"] = kl
-            loss = loss + self.config.kl * kl
+            loss = loss + self.config.kl_weight * kl
         if self.lpips is not None:
             parts["per"] = self.lpips(fake, real).mean()
-            loss = loss + self.config.perceptual * parts["per"]
+            loss = loss + self.config.perceptual_weight * parts["per"]
         if self.discriminator is not None:
             parts["critic"] = hinge_discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
             loss = loss + parts["critic"]
@@ -89,7 +91,7 @@ class PixelStage(pl.LightningModule):
                 self.discriminator.requires_grad_(False)
                 parts["dis"] = hinge_generator_loss(self.discriminator(fake))
                 self.discriminator.requires_grad_(True)
-                loss = loss + self.config.adversarial * parts["dis"]
+                loss = loss + self.config.adversarial_weight * parts["dis"]
         self.log_dict({f"train/{name}": value.detach() for name, value in parts.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
         return loss

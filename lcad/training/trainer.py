@@ -120,7 +120,7 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
     checkpoints = output / "checkpoints"
     timer = [] if config.hours is None else [RunTimer(timedelta(hours=config.hours))]
     # a tenth of the updates, each worth ten
-    decay = None if config.ema is None else config.ema**EMA_EVERY
+    decay = None if config.ema_decay is None else config.ema_decay**EMA_EVERY
     average = [] if decay is None else [TrainedAverage(decay=decay, update_every_n_steps=EMA_EVERY)]
     callbacks = [
         *timer,  # before the checkpoint, which is to see that time is up
@@ -140,10 +140,10 @@ def build_trainer(config: TrainerConfig, output: Path) -> pl.Trainer:
         devices=config.devices,
         strategy=config.strategy,
         precision=config.precision,
-        max_epochs=config.epochs if config.epochs is not None else -1,
-        max_steps=config.steps if config.steps is not None else -1,
-        accumulate_grad_batches=config.accumulate,
-        val_check_interval=config.validate_every * config.accumulate,
+        max_epochs=config.max_epochs if config.max_epochs is not None else -1,
+        max_steps=config.max_steps if config.max_steps is not None else -1,
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        val_check_interval=config.validate_every * config.accumulate_grad_batches,
         check_val_every_n_epoch=None,
         limit_val_batches=config.validation_batches,
         num_sanity_val_steps=0,
@@ -184,22 +184,24 @@ def _data_of(config: StageConfig, stage: pl.LightningModule, photos: dict[str, P
             raise ValueError("data.resident needs data.packed: folders that scripts/pack_data.py has made")
         packed = open_packed([Path(folder) for folder in config.data.packed])
         captioned = isinstance(config, LatentStageConfig)
-        looking = isinstance(config, LatentStageConfig) and config.latent.looking
-        span = "noun" if looking else None
+        of_localizer = isinstance(config, LatentStageConfig) and config.latent.train_localizer
+        span = "noun" if of_localizer else None
         train, validation = (
-            ResidentPhotos(stage, packed, split, config.data, options.seed, captioned, looking, span)
+            ResidentPhotos(stage, packed, split, config.data, options.seed, captioned, of_localizer, span)
             for split in ("train", "val")
         )
         return ResidentModule(train, validation, options.batch_size, 0, options.seed)
     training = stage.training_data(photos["train"])
-    return PhotoModule(training, photos["val"], options.batch_size, config.data.workers, options.seed)
+    return PhotoModule(training, photos["val"], options.batch_size, config.data.num_workers, options.seed)
 
 
 def _open_photos(config: StageConfig, pipeline: LCADPipeline) -> dict[str, PhotoDataset]:
     """The photos of the config's folders; none if they come from a pack."""
     if config.data.resident:
         return {}
-    with_masks = isinstance(config, LatentStageConfig) and (config.latent.refined or config.latent.grounding)
+    with_masks = isinstance(config, LatentStageConfig) and (
+        config.latent.instance_sampling_probability or config.latent.localizer_weight
+    )
     tokenizer = pipeline.tokenizer if with_masks else None
     return open_photos(config.data, pipeline.config.image_size, config.trainer.seed, tokenizer)
 
@@ -220,7 +222,7 @@ def train(
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed, config.init_parts)
-    if not getattr(stage_config, "looking", False):
+    if not getattr(stage_config, "train_localizer", False):
         pipeline.localizer = None  # made for the weights as they are, which now change
     photos = _open_photos(config, pipeline)
     stage = stage_class(pipeline, stage_config, config.trainer)

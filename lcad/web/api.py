@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
+from lcad.defaults import PLAIN_LOOK
 from lcad.web.visitors import Visitors
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_api(visitors: Visitors) -> None:
         files = uploads_only(gr.File(label="files", file_count="multiple"))
         caption, colors = gr.Textbox("", label="caption"), gr.Textbox("", label="colors")
         seed = gr.Number(0, label="seed", precision=0)
-        saturation, warmth = gr.Number(1.0, label="saturation"), gr.Number(0.0, label="warmth")
+        saturation, warmth = (gr.Number(value, label=name) for name, value in PLAIN_LOOK.items())
         kind = gr.Textbox("own", label="file_format")
         results, report = gr.File(label="files", file_count="multiple"), gr.JSON(label="report")
         archive, problems = gr.File(label="archive"), gr.JSON(label="problems")

@@ -7,11 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lcad.defaults import PLAIN_LOOK
 from lcad.inference.plan import Settings
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.exact_colors import Color
 
 
@@ -29,8 +30,8 @@ class Candidate:
 class Look:
     """What is changed without sampling again; `colors` are exact ones, by the phrases' numbers in the caption."""
 
-    saturation: float = 1.0
-    warmth: float = 0.0
+    saturation: float = PLAIN_LOOK["saturation"]
+    warmth: float = PLAIN_LOOK["warmth"]
     colors: dict[int, Color] = field(default_factory=dict)
 
 

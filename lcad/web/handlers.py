@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lcad.defaults import PLAIN_LOOK
 from lcad.web import markup
 from lcad.web.progress import Cancelled, Step
 
@@ -33,7 +34,7 @@ def open_photo(session: "PhotoSession", path: str | None, caption: str | None = 
     height, width = session.luminance.shape[-2:]
     about = f"{session.name}: {width} x {height} pixels, {session.need_photo().depth} bit"
     session.notes = [about, *notes]
-    values = EMPTY | {"saturation": 1.0, "warmth": 0.0, "status": markup.status(session.notes)}
+    values = EMPTY | PLAIN_LOOK | {"status": markup.status(session.notes)}
     return values | _read(session, caption or "")
 
 

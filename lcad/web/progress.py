@@ -10,8 +10,8 @@ if TYPE_CHECKING:  # the page takes `Step` from here, and is to be up before tor
     from PIL import Image
     from torch import Tensor
 
+    from lcad.io.prepared_photo import PreparedPhoto
     from lcad.pipeline import LCADPipeline
-    from lcad.prepared_photo import PreparedPhoto
 
 Item = TypeVar("Item")
 
@@ -77,9 +77,9 @@ def picture_of(
     import torch
 
     from lcad.io.images import to_image
+    from lcad.io.prepared_photo import luminance_features
     from lcad.models.guided_decoder import decode_with_luminance
-    from lcad.prepared_photo import luminance_features
-    from lcad.upsampling import recolor
+    from lcad.upsampling import transfer_chroma
     from ldm.autoencoder import latent_stride
 
     vae, (height, width) = pipeline.vae, latents.shape[-2:]
@@ -87,4 +87,4 @@ def picture_of(
     with torch.no_grad():
         guides = [feature.to(vae.dtype) for feature in features]
         decoded = decode_with_luminance(vae, latents.to(vae.dtype), guides).float().cpu()
-    return to_image(recolor(luminance[None], (decoded / 2 + 0.5).nan_to_num(0).clamp(0, 1))[0])
+    return to_image(transfer_chroma(luminance[None], (decoded / 2 + 0.5).nan_to_num(0).clamp(0, 1))[0])

@@ -23,15 +23,15 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings, result_names
 from lcad.io.images import shrink, to_image
 from lcad.io.photos import FORMATS, Photo, notes_on_writing
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
-from lcad.prepared_photo import PreparedPhoto
 from lcad.recoloring.dyeing import Dyes
 from lcad.recoloring.exact_colors import color_rows, find_dyes, parse_color, to_hex
 from lcad.recoloring.looks import apply_look, check_look
 from lcad.text.captions import plain_line
 from lcad.text.phrases import find_phrases
 from lcad.text.reading import not_understood
-from lcad.upsampling import recolor, recolored_strips, resize
+from lcad.upsampling import resize, transfer_chroma, transfer_chroma_strips
 from lcad.web.candidates import Candidate, Look, decoded_picture
 from lcad.web.phrase_masks import PhraseMasks
 from lcad.web.progress import Step, picture_of, streamed
@@ -178,7 +178,7 @@ class PhotoSession:
     def thumbnail(self, number: int, side: int = SHOWN_SIDE) -> Image.Image:
         """A candidate as it would be written, `side` at most."""
         candidate = self.candidates[number]
-        rgb = recolor(_fitted(self._small_luminance, side)[None], candidate.decoded[None])[0]
+        rgb = transfer_chroma(_fitted(self._small_luminance, side)[None], candidate.decoded[None])[0]
         dyes = self._dyes(candidate)
         rgb = apply_look(rgb if dyes is None else dyes.apply(rgb), self.look.saturation, self.look.warmth)
         return to_image(rgb)
@@ -194,7 +194,7 @@ class PhotoSession:
         full, changes = self._full, self.masks.changes if self.look.colors else 0
         if full is None or self._full_at != changes:
             size = self.luminance.shape[-2], self.luminance.shape[-1]
-            dyes, strips = self._dyes(candidate), recolored_strips(self.luminance[None], candidate.decoded[None])
+            dyes, strips = self._dyes(candidate), transfer_chroma_strips(self.luminance[None], candidate.decoded[None])
             parts = ((rows, rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)) for rows, rgb in strips)
             looked = ((rows, apply_look(rgb, self.look.saturation, self.look.warmth)) for rows, rgb in parts)
             full = photo.encoded_strips(size, looked)
@@ -230,7 +230,7 @@ class PhotoSession:
         rows, numbers = instance_report(picture, found.instances), self._dyed()
         dyes = self._dyes(candidate)
         if dyes is not None:
-            rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
+            rgb = transfer_chroma(self._small_luminance[None], candidate.decoded[None])[0]
             colors = [self.look.colors[k] for k in numbers]
             exact = dict(zip(numbers, color_rows(dyes.apply(rgb), dyes.edges, colors), strict=True))
             for row, phrase in zip(rows, found.instances.phrases, strict=True):
@@ -307,7 +307,7 @@ class PhotoSession:
         numbers = self._dyed()
         if not numbers:
             return None
-        rgb = recolor(self._small_luminance[None], candidate.decoded[None])[0]
+        rgb = transfer_chroma(self._small_luminance[None], candidate.decoded[None])[0]
         return find_dyes(rgb, self.masks.stacked(numbers), [self.look.colors[k] for k in numbers])
 
     def _record(self, job: Job, candidate: Candidate, paths: list[Path]) -> dict:

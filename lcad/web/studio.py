@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lcad.defaults import DTYPES
+
 if TYPE_CHECKING:  # torch and diffusers take seconds to import: the page is to be up before they are
     from lcad.inference.plan import Settings
     from lcad.inference.records import Recorder
@@ -75,7 +77,7 @@ class Studio:
         model: str | Path,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         device: str = "auto",
-        dtype: str = "float32",
+        dtype: str = DTYPES[0],
         keep: Path | None = None,
         mask_weights: dict[str, Any] | None = None,
     ):
@@ -90,11 +92,12 @@ class Studio:
     def pipeline(self) -> "LCADPipeline":
         """Raises CheckpointError, see `LCADPipeline.from_pretrained`."""
         from lcad.pipeline import LCADPipeline
-        from ldm.devices import DTYPES, choose_device
+        from ldm.devices import DTYPES as TYPES
+        from ldm.devices import choose_device
 
         with self._loading:
             if self._pipeline is None:
-                pipeline = LCADPipeline.from_pretrained(self.model, torch_dtype=DTYPES[self.dtype])
+                pipeline = LCADPipeline.from_pretrained(self.model, torch_dtype=TYPES[self.dtype])
                 pipeline.set_progress_bar_config(disable=True)
                 self._pipeline = pipeline.to(choose_device(self.device))
         return self._pipeline
@@ -109,9 +112,9 @@ class Studio:
 
     @cached_property
     def find_masks(self) -> "MaskFinder":
-        from lcad.masks.from_text import finder_of_regions
+        from lcad.masks.from_text import build_region_finder
 
-        return finder_of_regions(self.pipeline.with_localizer(), self.provider)
+        return build_region_finder(self.pipeline.with_localizer(), self.provider)
 
     @cached_property
     def recorder(self) -> "Recorder":

@@ -96,10 +96,10 @@ def measure(rgb, decoded, mask, color) -> tuple[dict, object]:
 
     from lcad.color import mean_color, rgb_to_lab, rgb_to_luminance
     from lcad.recoloring.exact_colors import apply_exact_colors, delta_e
-    from lcad.upsampling import recolor
+    from lcad.upsampling import transfer_chroma
 
     luminance = rgb_to_luminance(rgb)
-    before = recolor(luminance[None], decoded[None])[0]
+    before = transfer_chroma(luminance[None], decoded[None])[0]
     after, (row,) = apply_exact_colors(before, mask[None], [color])
     after, before = ((255 * item).round() / 255 for item in (after, before))
     asked = rgb_to_lab(torch.tensor(color)[:, None, None])[:, 0, 0]

@@ -37,7 +37,7 @@ POWER = 2  # of a map, before it stands for a probability; with 1 or 3 the IoU a
 
 
 @dataclass(frozen=True)
-class Word:
+class LabelWord:
     """What a label is called ("sofa", "couch"), and the classes that are it."""
 
     names: list[str]
@@ -50,7 +50,7 @@ class Word:
         return any(name.search(text) for text in texts)
 
 
-def read_words(path: Path) -> list[Word]:
+def read_words(path: Path) -> list[LabelWord]:
     """Words from lines of "<classes> <name>, <other names>", such as "281-287 cat, kitten"; # begins a comment.
 
     Raises:
@@ -62,7 +62,7 @@ def read_words(path: Path) -> list[Word]:
             ends = [[int(end) for end in part.split("-", 1)] for part in ranges.split(",")]
             if not all(0 <= end[0] <= end[-1] < CLASSES for end in ends):
                 raise ValueError(f"{ranges}: classes go from 0 to {CLASSES - 1}")
-            words.append(Word(names, [i for end in ends for i in range(end[0], end[-1] + 1)]))
+            words.append(LabelWord(names, [i for end in ends for i in range(end[0], end[-1] + 1)]))
         if not 0 < len(words) < 256:
             raise ValueError(f"{len(words)} words; a label map holds 1 to 255")
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -80,7 +80,7 @@ class Labeller:
         CheckpointError, ValueError: a file that cannot be read, or is not that network's.
     """
 
-    def __init__(self, words: list[Word], weights: Path | None, device: torch.device):
+    def __init__(self, words: list[LabelWord], weights: Path | None, device: torch.device):
         self.words, self.device = words, device
         net = squeezenet1_1(weights=None if weights else WEIGHTS)
         if weights:

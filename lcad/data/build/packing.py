@@ -24,7 +24,7 @@ from lcad.data.build.pieces import FileRecord, is_plain_name
 from lcad.data.datasets import open_sources
 from lcad.data.packed import ARRAYS, FORMAT, INDEX, MAX_LABELS, SPLITS
 from lcad.data.training_masks import InstanceFinder, LabelledPhrase
-from lcad.io.images import ImageError, decode_image, whole_file, write_bytes
+from lcad.io.images import ImageError, atomic_write, decode_image, write_bytes
 from lcad.text.captions import SCARCE_CAPTION, mirror_words
 from ldm.text_encoder import MAX_TOKENS
 
@@ -280,6 +280,6 @@ def _write_texts(writer: ShardWriter, texts: list[str], tokenizer: CLIPTokenizer
 
 
 def _copy(path: Path, target: Path) -> FileRecord:
-    with path.open("rb") as source, whole_file(target) as file:
+    with path.open("rb") as source, atomic_write(target) as file:
         shutil.copyfileobj(source, file)
     return FileRecord(target.name, file_sha256(target), target.stat().st_size)

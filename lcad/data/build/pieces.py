@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from lcad.data.build.manifest import file_sha256
-from lcad.io.images import whole_file, write_bytes
+from lcad.io.images import atomic_write, write_bytes
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 CHUNK = 2**20  # bytes read at a time
@@ -104,7 +104,7 @@ def join_pieces(manifest: Path, output_folder: Path) -> Path:
     if wrong:
         raise ValueError(f"{manifest}: {some(wrong)}; copy them again")
     digest, path = hashlib.sha256(), output_folder / record.name
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         for data in _chunks(manifest.parent / piece.name for piece in pieces):
             digest.update(data)
             file.write(data)

@@ -13,13 +13,14 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageOps
 
+from lcad.config import ModelConfig
 from lcad.data.build.archives import Member, MemberError
 from lcad.data.build.manifest import MANIFEST, ManifestRow, file_sha256, read_manifest, write_manifest
 from lcad.io.images import IMAGE_SUFFIXES, ImageError, decode_image, write_bytes, write_image
 from lcad.text.captions import SCARCE_CAPTION, Captions, read_captions
 from lcad.text.levels import caption_at_level, level_of
 
-SIZE = 256  # side of a prepared photo in pixels (Sec. 4)
+SIZE = ModelConfig.image_size  # side of a prepared photo in pixels (Sec. 4)
 
 PAPER_COUNTS = {
     "coco-stuff train": (59_000, 500),

@@ -11,7 +11,14 @@ from PIL import Image
 
 from lcad.color import lab_to_rgb, mean_color
 from lcad.data.build.scenes import write_scenes
-from lcad.evaluation.color_control import SWAPPED, finder_of_objects, main_objects, obeys, steer_photos, steer_scenes
+from lcad.evaluation.color_control import (
+    SWAPPED,
+    build_main_object_finder,
+    main_objects,
+    obeys,
+    photo_color_control,
+    scene_color_control,
+)
 from lcad.masks.coco import segmentation_mask
 from lcad.masks.files import MaskError
 from lcad.text.color_names import example_color
@@ -61,16 +68,16 @@ class PaintingPipeline:
         return SimpleNamespace(images=results)
 
 
-def test_photo_steering_is_all_or_nothing(labelled_photos):
+def test_photo_color_control_is_all_or_nothing(labelled_photos):
     objects = main_objects(*labelled_photos, size=32)
     obedient = PaintingPipeline(lambda caption: next(word for word in SWAPPED if word in caption))
-    rows, pictures = steer_photos(obedient, objects)
+    rows, pictures = photo_color_control(obedient, objects)
     assert len(rows) == 8 and all(row["adherent"] for row in rows) and len(pictures[0]) == 4
     assert all(row["spill"] > 10 for row in rows), "the whole photo is painted, what is around the object too"
     contrary = dict(zip(SWAPPED, ("green", "blue", "yellow", "red"), strict=True))
-    rows, _ = steer_photos(PaintingPipeline(lambda c: contrary[next(w for w in SWAPPED if w in c)]), objects)
+    rows, _ = photo_color_control(PaintingPipeline(lambda c: contrary[next(w for w in SWAPPED if w in c)]), objects)
     assert not any(row["adherent"] for row in rows)
-    rows, _ = steer_photos(PaintingPipeline(lambda _: "blue"), objects)
+    rows, _ = photo_color_control(PaintingPipeline(lambda _: "blue"), objects)
     assert [row["adherent"] for row in rows] == [0, 0, 1, 0] * 2 and all(row["spill"] < 1e-3 for row in rows)
 
 
@@ -91,18 +98,18 @@ def test_the_model_gets_masks_for_the_phrase_that_is_swapped(labelled_photos):
             given.extend(zip(captions, masks, strict=True))
             return super().__call__(images, captions)
 
-    steer_photos(Listening(lambda _: "red"), objects, finder_of_objects(objects, build_tokenizer()))
+    photo_color_control(Listening(lambda _: "red"), objects, build_main_object_finder(objects, build_tokenizer()))
     for caption, mask in given:
         (phrase,) = mask.phrases
         assert any(phrase.text.startswith(word) for word in SWAPPED) and "bus" in phrase.text and phrase.text in caption
         assert any(torch.equal(mask.masks[0], item.mask) for item in objects)
 
 
-def test_scene_steering(tmp_path):
+def test_scene_color_control(tmp_path):
     list(write_scenes(tmp_path, 12, seed=3, size=32))
     scenes = json.loads((tmp_path / "scenes.json").read_text())
     first = PaintingPipeline(lambda caption: caption.split()[1])  # "the <color> ...": all as the first object
-    rows, pictures = steer_scenes(first, tmp_path, number=5)
+    rows, pictures = scene_color_control(first, tmp_path, number=5)
     several = [scene["objects"] for scene in scenes.values() if len(scene["objects"]) > 1][:5]
     assert len(pictures) == 5 and len(rows) == sum(map(len, several))
     assert {row["asked"] for row in rows} == {item["color"] for objects in several for item in objects}

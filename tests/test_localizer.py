@@ -1,20 +1,20 @@
-"""Weights for finding objects: read strictly, used while looking, and never in the way of colours."""
+"""Weights for finding objects: read strictly, used to find objects alone, and never in the way of colours."""
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.attention import phrase_attention
 from lcad.models.localizer import FILE, PARTS
 from lcad.pipeline import LCADPipeline
-from lcad.prepared_photo import PreparedPhoto
 from lcad.text.phrases import find_phrases
 from ldm.checkpoint import CheckpointError
 from tests.conftest import random_photo
 
 
 @pytest.fixture
-def grounding(tiny_pipeline) -> dict[str, torch.Tensor]:
+def learnt(tiny_pipeline) -> dict[str, torch.Tensor]:
     """Other weights for the queries of cross-attention and for one layer of the text encoder."""
     generator, own = torch.Generator().manual_seed(0), {}
     for part in PARTS:
@@ -25,14 +25,14 @@ def grounding(tiny_pipeline) -> dict[str, torch.Tensor]:
     return own
 
 
-def with_grounding(pipeline: LCADPipeline, weights: dict[str, torch.Tensor]) -> LCADPipeline:
+def with_localizer(pipeline: LCADPipeline, weights: dict[str, torch.Tensor]) -> LCADPipeline:
     own = pipeline.with_parts({})
     own.localizer = weights
     return own
 
 
-def test_a_folder_keeps_them_and_looks_with_them(tiny_pipeline, grounding, tmp_path):
-    pipeline = with_grounding(tiny_pipeline, grounding)
+def test_a_folder_keeps_them_and_looks_with_them(tiny_pipeline, learnt, tmp_path):
+    pipeline = with_localizer(tiny_pipeline, learnt)
     pipeline.save_pretrained(tmp_path)
     loaded, photo, caption = LCADPipeline.from_pretrained(tmp_path), random_photo(0), "the red cup, the blue dish"
     phrases = find_phrases(caption, loaded.tokenizer)
@@ -49,9 +49,9 @@ def test_a_folder_keeps_them_and_looks_with_them(tiny_pipeline, grounding, tmp_p
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_each_part_has_its_own(tiny_pipeline, grounding, part):
-    own = {name: value for name, value in grounding.items() if name.startswith(part)}
-    changed = with_grounding(tiny_pipeline, own).with_localizer()
+def test_each_part_has_its_own(tiny_pipeline, learnt, part):
+    own = {name: value for name, value in learnt.items() if name.startswith(part)}
+    changed = with_localizer(tiny_pipeline, own).with_localizer()
     for other in PARTS:
         before, after = (getattr(model, other).state_dict() for model in (tiny_pipeline, changed))
         differing = {f"{other}.{name}" for name in before if not torch.equal(before[name], after[name])}
@@ -72,14 +72,14 @@ def invade(weights):
 
 
 @pytest.mark.parametrize("damage", [misshape, rename, invade])
-def test_foreign_weights_are_one_clear_line(tiny_pipeline, grounding, tmp_path, damage):
-    with_grounding(tiny_pipeline, grounding).save_pretrained(tmp_path)
+def test_foreign_weights_are_one_clear_line(tiny_pipeline, learnt, tmp_path, damage):
+    with_localizer(tiny_pipeline, learnt).save_pretrained(tmp_path)
     weights = load_file(tmp_path / FILE)
     damage(weights)
     save_file(weights, tmp_path / FILE)
     with pytest.raises(CheckpointError, match=r"model.safetensors: not for this model: 1 of \d+ keys .* such as \w+\."):
         LCADPipeline.from_pretrained(tmp_path)
-    damaged = {name: torch.full_like(value, torch.nan) for name, value in grounding.items()}
+    damaged = {name: torch.full_like(value, torch.nan) for name, value in learnt.items()}
     save_file(damaged, tmp_path / FILE)
     with pytest.raises(CheckpointError, match="weights are not finite, such as"):
         LCADPipeline.from_pretrained(tmp_path)
