@@ -101,6 +101,7 @@ LAYOUTS = {  # of TIFF: name -> what is written for grey or RGB of 16 bit, how, 
     "premultiplied": (3, lambda v: np.dstack([v // 2, v[..., :1] * 0 + 32768]),
                       {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
     "signed": (1, lambda v: (v.astype(int) - 32768).astype(np.int16), {"photometric": "minisblack"}),
+    "12 of 16 bits": (1, lambda v: v >> 4, {"photometric": "minisblack", "extratags": [(281, "H", 1, 4095, True)]}),
     "unsigned 32": (1, lambda v: v.astype(np.uint32) * 65537, {"photometric": "minisblack"}),
     "float 16": (1, lambda v: (v / 65535).astype(np.float16), {"photometric": "minisblack"}),
     "float 32": (3, lambda v: (v / 65535).astype(np.float32), {"photometric": "rgb"}),
@@ -172,7 +173,9 @@ def check_layout(name: str, folder: Path) -> str:
     assert photo.depth == 16 and (photo.alpha is not None) == (name in ("grey and alpha", "premultiplied"))
     before, after = shown_luminance(values, None), shown_luminance(result[..., :3], icc)
     worst = error_in_steps(before, after, 16, icc).max()
-    assert worst <= {"float 16": 32, "premultiplied": 3}.get(name, 2), f"L differs by {worst} steps"
+    assert worst <= {"float 16": 32, "12 of 16 bits": 24, "premultiplied": 3}.get(name, 2), (
+        f"L differs by {worst} steps"
+    )
     written = change(values).dtype
     return row("tif", name, 8 * written.itemsize, "none", result, icc, ".tif")
 
@@ -481,3 +484,27 @@ def write_table() -> None:
 
 if __name__ == "__main__":
     write_table()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_says_how_many_bits_it_has(tmp_path, channels):
+    values = gradient(channels, 4095).squeeze()
+    data = imagecodecs.jpeg2k_encode(values, level=0, reversible=True, bitspersample=12)
+    (tmp_path / "a.jp2").write_bytes(data)
+    photo = read_photo(tmp_path / "a.jp2")
+    assert photo.depth == 16 and not photo.notes
+    assert np.array_equal(photo.values, np.round(values / 4095 * 65535).astype(np.uint16))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_scan_of_fewer_bits_that_does_not_say_so_is_told_of(tmp_path, suffix):
+    """Its values may be what they seem: a picture that is all but black."""
+    for peak, told in ((4095, 1), (5000, 0), (65535, 0)):
+        values, file = gradient(1, peak)[..., 0], tmp_path / f"{peak}{suffix}"
+        if suffix == ".tif":
+            tifffile.imwrite(file, values, photometric="minisblack")
+        else:
+            file.write_bytes(imagecodecs.png_encode(values))
+        photo = read_photo(file)
+        assert np.array_equal(photo.values, values)
+        assert [f"no value above {peak} of 65535" in note for note in photo.notes] == [True] * told

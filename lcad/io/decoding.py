@@ -55,7 +55,8 @@ def decode(file: BinaryIO, max_pixels: int) -> Pixels:
             pixels = image_pixels(image)
         else:
             file.seek(0)
-            pixels = _of_any_depth(upright(deep(file.read()), _orientation(image)))
+            values, bits = deep(file.read())
+            pixels = _of_any_depth(upright(values, _orientation(image)), bits)
             pixels = _interpreted(pixels, image)
         pixels.turned, pixels.info, pixels.notes = _orientation(image) >= 5, image.info, notes + pixels.notes + more
         pixels.texts = texts
@@ -108,19 +109,20 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _deep_decoder(image: ImageFile.ImageFile) -> Callable[[bytes], np.ndarray] | None:
-    """What decodes an image that Pillow would cut to 8 bit; None for all others."""
+def _deep_decoder(image: ImageFile.ImageFile) -> Callable[[bytes], tuple[np.ndarray, int]] | None:
+    """What decodes an image that Pillow would cut to 8 bit -> samples, and their bits; None for all others."""
     if image.format == "PNG" and any("16" in str(tile[3]) for tile in image.tile):
-        return imagecodecs.png_decode
-    if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA"):
+        return lambda data: (imagecodecs.png_decode(data), 16)
+    if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA", "LA", "I;16"):
         return _jpeg2k
     return None
 
 
-def _jpeg2k(data: bytes) -> np.ndarray:
+def _jpeg2k(data: bytes) -> tuple[np.ndarray, int]:
     """As the values are in the file: OpenJPEG would bring those with a profile to sRGB, and clip them."""
-    profiled = jp2_profile(io.BytesIO(data)) is not None
-    return imagecodecs.jpeg2k_decode(data[data.index(_CODESTREAM) :] if profiled else data)
+    start = data.index(_CODESTREAM)
+    values = imagecodecs.jpeg2k_decode(data[start:] if jp2_profile(io.BytesIO(data)) is not None else data)
+    return values, (data[start + 42] & 0x7F) + 1  # Ssiz of the first component
 
 
 def _ppm_peak(image: ImageFile.ImageFile) -> int:
@@ -128,8 +130,9 @@ def _ppm_peak(image: ImageFile.ImageFile) -> int:
     return arguments[1] if isinstance(arguments, tuple) and isinstance(arguments[1], int) else 255
 
 
-def _of_any_depth(values: np.ndarray) -> Pixels:
-    values, notes = unsigned(values, 8 * values.itemsize)
+def _of_any_depth(values: np.ndarray, bits: int | None = None) -> Pixels:
+    """Of samples of so many bits; None: of their type's."""
+    values, notes = unsigned(values, bits or 8 * values.itemsize)
     values, alpha = split_alpha(values)
     return Pixels(values, alpha, 8 * values.itemsize, notes=notes)
 

@@ -10,6 +10,7 @@ from lcad.io.metadata import exif_color_space
 from lcad.io.texts import Text
 
 ORIENTATION = 0x0112
+FAINT = 4095  # of 65535: what a scan of 12 bits has
 _AS_8_BIT = ((np.arange(1 << 16) * 255 + 32767) // 65535).astype(np.uint8)
 
 
@@ -87,8 +88,8 @@ def unsigned(values: np.ndarray, bits: int) -> tuple[np.ndarray, list[str]]:
     kind = values.dtype.kind
     if kind == "b":
         return values.astype(np.uint8) * 255, []
-    if kind == "u" and bits in (8, 16):
-        return values, []
+    if kind == "u" and bits in (8, 16) and bits == 8 * values.itemsize:
+        return values, _faint(values)
     if kind == "f":
         white, notes = _white(values)
         return _scaled(values, 0, white, np.uint16), notes
@@ -101,6 +102,16 @@ def unsigned(values: np.ndarray, bits: int) -> tuple[np.ndarray, list[str]]:
         white = (1 << 16) - 1
         notes = [f"has {bits} bit values, none above 65535, which is taken for white"]
     return _scaled(values, black, white, np.uint8 if bits <= 8 else np.uint16), notes
+
+
+def _faint(values: np.ndarray) -> list[str]:
+    """A note on values of 16 bit that hardly reach above black, as those of 12 bit scans that do not say so."""
+    peak = int(values.max(initial=0))
+    if values.dtype != np.uint16 or peak == 0 or peak > FAINT:
+        return []
+    return [
+        f"has no value above {peak} of 65535 and is all but black; if it is a scan of fewer bits, stretch its levels"
+    ]
 
 
 def _white(values: np.ndarray) -> tuple[float, list[str]]:

@@ -85,7 +85,7 @@ def _pixels(page: tifffile.TiffPage, values: np.ndarray, colors: int, alpha: int
         if alpha is not None:
             pixels.alpha = unsigned(used[..., 1], page.bitspersample)[0].astype(table.dtype)
         return pixels
-    used, more = unsigned(used, page.bitspersample)
+    used, more = unsigned(used, _bits(page, used))
     pixels = Pixels(used[..., :colors], depth=8 * used.itemsize, notes=notes + more)
     if colors == 1:
         pixels.values = used[..., 0]
@@ -94,6 +94,14 @@ def _pixels(page: tifffile.TiffPage, values: np.ndarray, colors: int, alpha: int
     if alpha is not None and (used[..., -1] < np.iinfo(used.dtype).max).any():
         pixels.alpha = used[..., -1]
     return pixels
+
+
+def _bits(page: tifffile.TiffPage, values: np.ndarray) -> int:
+    """Of a sample: fewer than its type has where the file names the highest value of a scan of 10, 12 or 14 bits."""
+    highest = page.tags.valueof(281)  # MaxSampleValue
+    peak = max(highest) if isinstance(highest, tuple) else highest
+    scan = page.bitspersample == 16 and values.dtype.kind == "u" and peak in (1023, 4095, 16383)
+    return peak.bit_length() if scan and values.max(initial=0) <= peak else page.bitspersample
 
 
 def photo_page(tiff: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[str]]:
