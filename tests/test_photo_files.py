@@ -458,9 +458,11 @@ PNG, TIFF, JPEG and WebP (which has no place for IPTC); the texts of a PNG and t
 PNM and TGA in PNG and JPEG. What a format cannot hold is named in a note.
 
 **Samples.** Signed integers go by the range of their type. Of floating point 1 is white (255 or 65535 where one pixel
-in a hundred is far above 1), and a note says so. Extra channels that are not transparency, such as infrared, are left
-out with a note. Of several pages the first that is not a reduced copy is colorized. Raw camera data, volumes, complex
-numbers and inks other than CMYK are refused with that reason.
+in a hundred is far above 1), and a note says so. TIFF (MaxSampleValue) and JPEG 2000 may name fewer bits than their
+samples have, as scans of 12 bits do; a note tells of 16 bit values that hardly reach above black and do not say so.
+Extra channels that are not transparency, such as infrared, are left out with a note. Of several pages the first that is
+not a reduced copy is colorized. Raw camera data, volumes, complex numbers and inks other than CMYK are refused with
+that reason.
 
 JPEG (`--format jpg`) cannot keep L exactly, nor alpha. GIF, TGA, PGM, JPEG 2000 and AVIF are read, too, and HEIC where
 `pillow-heif` is installed (`pip install -e ".[heic]"`), AVIF and HEIC with 8 bits; their results are PNG.
