@@ -1,6 +1,7 @@
 """A tiny model, a few small photos, and the reference numbers."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
 from lcad.pipeline import LCADPipeline
 from lcad.training.start import build_pipeline
+from ldm.text_encoder import build_tokenizer
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -24,6 +26,16 @@ def tiny_config(sites: str = "down_blocks") -> ModelConfig:
         unet=UNetConfig([16, 32], [True, True], 1, 2, 8, sites),
         text=TextConfig(16, 1, 2, 32),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tokenizer():
+    """Of all models that tests build: making it takes longer than the rest of a tiny one."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = cache(build_tokenizer)
+        for module in ("lcad.models.builder", "lcad.conversion"):
+            patch.setattr(f"{module}.build_tokenizer", once)
+        yield
 
 
 def randomize_additions(pipeline: LCADPipeline) -> LCADPipeline:
