@@ -1,5 +1,7 @@
 """The loss of stage 2 in both predictions, against closed forms."""
 
+import hashlib
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -56,6 +58,17 @@ def test_the_network_is_compiled_once_and_for_training_alone(monkeypatch):
     assert stage.eval()._denoiser() is stage.unet
     stage.trainer_config = TrainerConfig()
     assert stage.train()._denoiser() is stage.unet
+
+
+def test_a_caches_name_is_a_hash_of_all_it_depends_on():
+    pipeline = build_pipeline(tiny_config())
+    for trainable, text in ((["unet.*"], [pipeline.text_encoder]), (["text_encoder.*"], [])):
+        stage = LatentStage(pipeline, LatentConfig(trainable=trainable), TrainerConfig(precision="bf16-mixed"))
+        settings = [["a photo", True, not text], "unit", "bf16-mixed"]
+        content = json.dumps(settings).encode()
+        for module in (pipeline.vae, pipeline.luminance_encoder, *text):
+            content += b"".join(value.numpy().tobytes() for value in module.state_dict().values())
+        assert stage.cache_fingerprint(["a photo"]) == hashlib.sha256(content).hexdigest()[:16]
 
 
 def test_what_is_drawn_lies_on_the_generators_device():
@@ -235,6 +248,8 @@ def test_patterns_choose_what_is_trained():
     wanted |= {name for name in named if name.startswith("text_encoder.") and "fc1" in name}
     assert trained == wanted and stage.text_trained and not stage.strict_loading
     assert stage._encode_text(["a cup"]).requires_grad
+    with torch.no_grad():
+        assert not stage._encode_text(["a cup"]).requires_grad, "as in validation"
     frozen = LatentStage(build_pipeline(tiny_config()), LatentConfig(), TrainerConfig())
     assert not frozen.text_trained and not frozen._encode_text(["a cup"]).requires_grad
     with pytest.raises(ValueError, match="latent.trainable: 'unet.wings' matches no parameter"):
