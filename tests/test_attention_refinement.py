@@ -13,7 +13,7 @@ from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with
 from lcad.masks.types import InstanceMasks
 from lcad.text.phrases import Phrase
 from lcad.training.attention_supervision import localization_loss, pixel_loss, token_loss
-from ldm.attention import LogitTransform
+from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, LogitTransform
 
 PHRASES = [Phrase("the red cup", (0, 11), (1, 4)), Phrase("the blue cup", (13, 25), (5, 8))]
 
@@ -191,7 +191,8 @@ def test_one_processor_for_good(tiny_pipeline):
         unet(x, t, text, {}, LogitTransform(fail, rows=1))
     assert unet.attn_processors == before and len({p.name for p in before.values()}) == len(before)
     assert torch.equal(unet(x, t, text, {}).sample, plain(x, t, text, {}).sample)
-    kept = unet(x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=("attn1", "attn2"))).sample
+    kept = unet(x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=(CROSS_ATTENTION, SELF_ATTENTION))).sample
+    assert {name.rpartition(".")[2] for name in (p.name for p in before.values())} == {SELF_ATTENTION, CROSS_ATTENTION}
     assert torch.allclose(kept, plain(x, t, text, {}).sample, atol=1e-5)
     plain.set_default_attn_processor()
     names = [{key: own.name for key, own in owned.items()} for owned in (plain.attn_processors, before)]
