@@ -191,7 +191,9 @@ def test_one_processor_for_good(tiny_pipeline):
         unet(x, t, text, {}, LogitTransform(fail, rows=1))
     assert unet.attn_processors == before and len({p.name for p in before.values()}) == len(before)
     assert torch.equal(unet(x, t, text, {}).sample, plain(x, t, text, {}).sample)
-    kept = unet(x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=(CROSS_ATTENTION, SELF_ATTENTION))).sample
+    kept = unet(
+        x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=(CROSS_ATTENTION, SELF_ATTENTION))
+    ).sample
     assert {name.rpartition(".")[2] for name in (p.name for p in before.values())} == {SELF_ATTENTION, CROSS_ATTENTION}
     assert torch.allclose(kept, plain(x, t, text, {}).sample, atol=1e-5)
     plain.set_default_attn_processor()
