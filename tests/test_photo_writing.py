@@ -147,6 +147,8 @@ def test_a_bmp_holds_the_colours_of_a_profile_as_srgb(tmp_path):
     write_photo(tmp_path / "a.bmp", VALUES, photo)
     assert np.array_equal(read_pixels(tmp_path / "a.bmp").values, np.asarray(photo.shown(VALUES)))
     assert not np.array_equal(np.asarray(photo.shown(VALUES)), VALUES)
+    assert np.array_equal(np.asarray(photo.preview()), np.asarray(photo.shown(VALUES)))
+    assert np.array_equal(np.asarray(Photo(VALUES, np.zeros_like(VALUES[..., 0])).preview()), np.full_like(VALUES, 255))
 
 
 def test_sides_are_limited_where_a_format_is(tmp_path):
@@ -162,6 +164,10 @@ def test_quantized_values_are_rounded_and_clipped():
     assert quantized(rgb, 8)[..., 0].tolist() == [[0, 127], [128, 255]] and quantized(rgb, 8).dtype == np.uint8
     assert quantized(rgb, 16)[..., 2].tolist() == [[0, 32761], [32774, 65535]]
     assert quantized(rgb, 16).dtype == np.uint16
+    for bits in (8, 16):
+        parts = [(slice(1, 2), rgb[:, 1:]), (slice(0, 1), rgb[:, :1])]
+        values = Photo(VALUES, bits=bits).encoded_strips((2, 2), parts)
+        assert values.dtype == quantized(rgb, bits).dtype and np.array_equal(values, quantized(rgb, bits))
 
 
 @pytest.mark.parametrize(
