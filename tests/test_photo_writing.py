@@ -13,7 +13,7 @@ from PIL import Image
 from lcad.io.images import read_pixels
 from lcad.io.metadata import png_chunk
 from lcad.io.photos import FORMATS, LONGEST_SIDE, Photo, notes_on_writing, quantized, read_photo, write_photo
-from tests.profiles import RGB_PROFILES, SRGB
+from tests.profiles import GRAY_PROFILES, RGB_PROFILES, SRGB, shown_luminance
 from tests.test_photo_files import HEIGHT, IPTC_BYTES, WIDTH, described, gradient, pillow_bytes
 
 MOST = 65_493  # bytes of EXIF, XMP or IPTC in a segment of a JPEG, beside what says which it is
@@ -231,6 +231,20 @@ def test_luminance_is_that_of_the_space_within_its_range():
     bright = light > 0.01
     assert np.allclose(found[bright], np.minimum(116 * np.cbrt(light[bright]) - 16, 100), atol=1e-3)
     assert (found[light <= 0] == 0).all() and found.max() == 100 and found.shape == (HEIGHT, WIDTH)
+
+
+def test_a_profile_is_for_grey_or_for_colours():
+    grey, icc = VALUES[..., 0], GRAY_PROFILES["Gray 1.8"]
+    photo = Photo(grey, icc=icc)
+    assert photo.icc is None and np.abs(photo.luminance()[0].numpy() - shown_luminance(grey, icc)).max() < 0.02
+    with pytest.raises(ValueError, match="the colour profile is of GRAY, not of the photo's values"):
+        Photo(VALUES, icc=icc)
+
+
+def test_what_srgb_cannot_hold_is_clipped_before_a_wider_profile():
+    photo = Photo(VALUES, icc=RGB_PROFILES["ProPhoto"])
+    over = torch.tensor([-0.3, 1.4, 0.2]).reshape(3, 1, 1)
+    assert np.array_equal(photo.encoded(over), photo.encoded(over.clamp(0, 1)))
 
 
 def test_a_photo_is_as_deep_as_it_says():
