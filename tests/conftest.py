@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and so do the scripts that they start
@@ -14,6 +15,7 @@ from PIL import Image
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
 from lcad.pipeline import LCADPipeline
 from lcad.training.start import build_pipeline
+from ldm.text_encoder import build_tokenizer
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -27,6 +29,16 @@ def tiny_config(sites: str = "down_blocks") -> ModelConfig:
         unet=UNetConfig([16, 32], [True, True], 1, 2, 8, sites),
         text=TextConfig(16, 1, 2, 32),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_tokenizer():
+    """Of all models that tests build: making it takes longer than the rest of a tiny one."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = cache(build_tokenizer)
+        for module in ("lcad.models.builder", "lcad.conversion"):
+            patch.setattr(f"{module}.build_tokenizer", once)
+        yield
 
 
 def randomize_additions(pipeline: LCADPipeline) -> LCADPipeline:

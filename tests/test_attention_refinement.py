@@ -1,6 +1,7 @@
 """Algorithm 1: the closed gradient, both modes, and nothing left on the model."""
 
 import copy
+from dataclasses import FrozenInstanceError
 from math import log
 
 import pytest
@@ -12,7 +13,7 @@ from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with
 from lcad.masks.types import InstanceMasks
 from lcad.text.phrases import Phrase
 from lcad.training.attention_supervision import localization_loss, pixel_loss, token_loss
-from ldm.attention import LogitTransform
+from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, LogitTransform
 
 PHRASES = [Phrase("the red cup", (0, 11), (1, 4)), Phrase("the blue cup", (13, 25), (5, 8))]
 
@@ -98,6 +99,9 @@ def test_a_mask_too_small_for_a_layer_leaves_its_phrase_alone_there():
         assert gradient[:, 1:4].any() == kept and (gradient[:, 1:4].min() == -0.5 or not kept)
         assert gradient[:, 5:8].any(), "the other phrase stays"
         assert targets.gradient(torch.zeros(1, 1, 4096, 77), "element")[0, 0, :, 1:4].eq(-0.5).sum() == 16 * 3
+        if not kept:  # the release moves it all the same
+            moved = targets.gradient(torch.zeros(1, 1, 64, 77), "mean")[0, 0, :, 1:4]
+            assert torch.allclose(moved, torch.tensor(0.5 / (64 * 3)))
         lost += not kept
     assert lost > 10
 
@@ -187,13 +191,21 @@ def test_one_processor_for_good(tiny_pipeline):
         unet(x, t, text, {}, LogitTransform(fail, rows=1))
     assert unet.attn_processors == before and len({p.name for p in before.values()}) == len(before)
     assert torch.equal(unet(x, t, text, {}).sample, plain(x, t, text, {}).sample)
-    kept = unet(x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=("attn1", "attn2"))).sample
+    kept = unet(
+        x, t, text, {}, LogitTransform(lambda _, logits: logits, rows=1, kinds=(CROSS_ATTENTION, SELF_ATTENTION))
+    ).sample
+    assert {name.rpartition(".")[2] for name in (p.name for p in before.values())} == {SELF_ATTENTION, CROSS_ATTENTION}
     assert torch.allclose(kept, plain(x, t, text, {}).sample, atol=1e-5)
+    plain.set_default_attn_processor()
+    names = [{key: own.name for key, own in owned.items()} for owned in (plain.attn_processors, before)]
+    assert names[0] == names[1]
 
 
 def test_part_of_the_steps():
     denoise = in_step_range(range(10, 0, -1), lambda x, t: "in", lambda x, t: "out", 0.2, 0.5)
     assert [denoise(0, t) for t in range(10, 0, -1)] == ["out"] * 2 + ["in"] * 3 + ["out"] * 5
+    inside = lambda x, t: "in"  # noqa: E731
+    assert in_step_range(range(4), inside, None, 0.0, 1.0) is inside, "no step has to be looked up, on a device"
 
 
 @pytest.mark.parametrize(
@@ -204,3 +216,6 @@ def test_unknown_settings_are_named(options):
     with pytest.raises(ValueError, match="unknown|start"):
         Refinement(**options)
     Refinement(start=0.5, end=0.5)  # no step at all is no mistake
+    for fixed, name in ((Refinement(), "strength"), (LogitTransform(lambda name, logits: logits, 1), "rows")):
+        with pytest.raises(FrozenInstanceError):  # they are shared: one is the default of functions
+            setattr(fixed, name, 2)

@@ -1,5 +1,7 @@
 """The loss of stage 2 in both predictions, against closed forms."""
 
+import hashlib
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,12 +15,12 @@ from lcad.masks.types import InstanceMasks
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.phrases import comma_phrases, find_phrases
 from lcad.training.attention_supervision import _of_nouns
-from lcad.training.latent_stage import LatentStage, draw_timesteps
+from lcad.training.latent_stage import LatentStage, _noise_like, draw_timesteps
 from lcad.training.localizer_stage import LocalizerStage
 from lcad.training.optimization import step_generator
 from lcad.training.start import build_pipeline
 from ldm.schedulers import scheduler_name
-from tests.conftest import tiny_config
+from tests.conftest import randomize_additions, tiny_config
 
 
 @pytest.mark.parametrize("prediction", [None, "v_prediction"])
@@ -46,6 +48,35 @@ def test_what_a_model_is_sampled_with_is_saved_with_it():
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     with pytest.raises(ValueError, match="unknown scheduler 'fast'; allowed: ddim"):
         LatentStage(pipeline, LatentConfig(scheduler="fast"), TrainerConfig())
+
+
+def test_the_network_is_compiled_once_and_for_training_alone(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or len(compiled))
+    stage = LatentStage(build_pipeline(tiny_config()), LatentConfig(), TrainerConfig(compile=True))
+    assert (stage._denoiser(), stage._denoiser()) == (1, 1) and compiled == [stage.unet.forward]
+    assert stage.eval()._denoiser() is stage.unet
+    stage.trainer_config = TrainerConfig()
+    assert stage.train()._denoiser() is stage.unet
+
+
+def test_a_caches_name_is_a_hash_of_all_it_depends_on():
+    pipeline = build_pipeline(tiny_config())
+    for trainable, text in ((["unet.*"], [pipeline.text_encoder]), (["text_encoder.*"], [])):
+        stage = LatentStage(pipeline, LatentConfig(trainable=trainable), TrainerConfig(precision="bf16-mixed"))
+        settings = [["a photo", True, not text], "unit", "bf16-mixed"]
+        content = json.dumps(settings).encode()
+        for module in (pipeline.vae, pipeline.luminance_encoder, *text):
+            content += b"".join(value.numpy().tobytes() for value in module.state_dict().values())
+        assert stage.cache_fingerprint(["a photo"]) == hashlib.sha256(content).hexdigest()[:16]
+
+
+def test_what_is_drawn_lies_on_the_generators_device():
+    generator = torch.Generator().manual_seed(0)
+    with torch.device("meta"):  # where all else would lie, without values
+        t = draw_timesteps(3, 1000, 1.0, generator)
+        noise = _noise_like(torch.zeros(2, dtype=torch.float16, device="cpu"), generator)
+    assert t.device == noise.device == torch.device("cpu") and noise.dtype == torch.float16
 
 
 @pytest.mark.parametrize("shift, below_half", [(1.0, 0.5), (3.0, 0.25)])
@@ -111,8 +142,8 @@ def test_words_learn_where_their_objects_are(tiny_pipeline):
     assert loss(stage(instance_sampling_probability=1.0, localizer_weight=100.0)).item() == pytest.approx(
         loss(stage(instance_sampling_probability=1.0)).item(), rel=1e-5
     )
-    optimizer = torch.optim.Adam([p for p in grounded.parameters() if p.requires_grad], 1e-2)
-    for _ in range(30):
+    optimizer = torch.optim.Adam([p for p in grounded.parameters() if p.requires_grad], 3e-2)
+    for _ in range(6):
         optimizer.zero_grad()
         loss(grounded).backward()
         optimizer.step()
@@ -151,15 +182,18 @@ def attached(stage: LatentStage, batch: int = 3) -> LatentStage:
         fit_loop=loops, global_rank=0, estimated_stepping_batches=10, callbacks=[],
         strategy=SimpleNamespace(broadcast=lambda value: value),
     )  # fmt: skip
-    stage.logged = {}
-    stage.log = lambda name, value, **_: stage.logged.update({name: value})
+    stage.logged, stage.logged_with = {}, {}
+    stage.log = lambda name, value, **given: (
+        stage.logged.update({name: value}) or stage.logged_with.update({name: given})
+    )
     return stage
 
 
 @torch.no_grad()
 def test_the_loss_of_a_batch_is_equation_6(tiny_pipeline):
     """Latents, time steps and noise are drawn in this order; a cache's tensors and a photo give the same."""
-    stage = attached(LatentStage(build_pipeline(tiny_config()), LatentConfig(timestep_shift=2.0), TrainerConfig()))
+    pipeline = randomize_additions(build_pipeline(tiny_config()))
+    stage = attached(LatentStage(pipeline, LatentConfig(timestep_shift=2.0), TrainerConfig()))
     photos, captions = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), ["a red cup", "a dog"]
     distribution = stage.vae.encode(photos * 2 - 1).latent_dist
     generator = torch.Generator().manual_seed(4)
@@ -181,9 +215,13 @@ def test_the_loss_of_a_batch_is_equation_6(tiny_pipeline):
 
     stage.validation_step(batch, 4)
     assert stage.logged["validation/loss"].item() == pytest.approx(expected, rel=1e-5), "the same at every validation"
+    stage.validation_step(fixed, 4)
+    assert stage.logged["validation/loss"].item() == pytest.approx(expected, rel=1e-5)
     loss = stage.training_step(batch, 0)
     assert loss.item() == pytest.approx(stage._loss(batch, step_generator(stage)).item(), rel=1e-5)
     assert stage.logged["train/loss"].item() == loss.item() and not stage.logged["train/loss"].requires_grad
+    assert stage.logged_with["train/loss"] == {"prog_bar": True}
+    assert stage.logged_with["validation/loss"] == {"batch_size": 2, "sync_dist": True}
 
 
 def test_moments_of_any_size_make_finite_latents():
@@ -214,6 +252,8 @@ def test_patterns_choose_what_is_trained():
     wanted |= {name for name in named if name.startswith("text_encoder.") and "fc1" in name}
     assert trained == wanted and stage.text_trained and not stage.strict_loading
     assert stage._encode_text(["a cup"]).requires_grad
+    with torch.no_grad():
+        assert not stage._encode_text(["a cup"]).requires_grad, "as in validation"
     frozen = LatentStage(build_pipeline(tiny_config()), LatentConfig(), TrainerConfig())
     assert not frozen.text_trained and not frozen._encode_text(["a cup"]).requires_grad
     with pytest.raises(ValueError, match="latent.trainable: 'unet.wings' matches no parameter"):

@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 
 from lcad.models.channel_extended_unet import ExtendedConv2d, ExtendedUNet
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.training.start import build_pipeline
+from ldm.attention import LogitTransform
 from tests.conftest import tiny_config
 
 
@@ -45,7 +47,7 @@ def test_luminance_encoder_starts_from_the_compression_encoder(fresh):
 
 @torch.no_grad()
 def test_extended_convolution_is_equation_5(fresh):
-    """fixed(f) + extension(y) is one convolution over the stacked channels."""
+    """With its response it is one convolution over the stacked channels, and without it the fixed one."""
     base = torch.nn.Conv2d(4, 6, 3, padding=1)
     extended = ExtendedConv2d(base, 5)
     torch.nn.init.normal_(extended.extension.weight)
@@ -53,7 +55,9 @@ def test_extended_convolution_is_equation_5(fresh):
     stacked = F.conv2d(
         torch.cat([f, y], 1), torch.cat([base.weight, extended.extension.weight], 1), base.bias, padding=1
     )
-    assert torch.allclose(extended(f) + extended.extension(y), stacked, atol=1e-5)
+    assert torch.equal(extended(f), base(f))
+    extended.response = extended.extension(y)
+    assert torch.allclose(extended(f), stacked, atol=1e-5)
 
 
 @torch.no_grad()
@@ -86,6 +90,33 @@ def test_a_unet_of_another_architecture_is_refused(tiny_pipeline):
         ExtendedUNet.from_config(config | {"center_input_sample": True})
     with pytest.raises(ValueError, match="unknown sites 'x'; allowed: none, conv_in, down_blocks"):
         ExtendedUNet(sites="x")
+
+
+def test_settings_are_those_of_the_base_class():
+    """Layer by layer, with none of them at its default."""
+    options = {
+        "sample_size": 8, "in_channels": 5, "out_channels": 3, "layers_per_block": 1, "attention_head_dim": 2,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "block_out_channels": (16, 24),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "cross_attention_dim": 12, "norm_num_groups": 4,
+    }  # fmt: skip
+    base, ours = UNet2DConditionModel(**options), ExtendedUNet(**options, sites="none")
+    assert repr(ours).replace("ExtendedUNet", "UNet2DConditionModel") == repr(base)
+    heads = [[part.heads for part in unet.modules() if isinstance(part, Attention)] for unet in (base, ours)]
+    assert heads[0] == heads[1] == [2] * len(heads[0]) and ours.site_names == []
+    assert {name: ours.config[name] for name in options} == {name: base.config[name] for name in options}
+
+
+def test_the_base_class_is_told_of_a_transform_where_there_is_one(monkeypatch, tiny_pipeline):
+    told, transform = [], LogitTransform(lambda _, logits: logits, 1)
+    monkeypatch.setattr(UNet2DConditionModel, "forward", lambda _unet, *given, **options: told.append((given, options)))
+    tiny_pipeline.unet(1, 2, 3, {}, return_dict=False)
+    tiny_pipeline.unet(1, 2, 3, {}, transform)
+    tiny_pipeline.unet(1, 2, 3, {}, transform, cross_attention_kwargs={"scale": 1})
+    assert told == [
+        ((1, 2, 3), {"return_dict": False}),
+        ((1, 2, 3), {"cross_attention_kwargs": {"logit_transform": transform}}),
+        ((1, 2, 3), {"cross_attention_kwargs": {"scale": 1, "logit_transform": transform}}),
+    ]
 
 
 @torch.no_grad()
@@ -125,6 +156,7 @@ def test_checkpointing_gives_the_same_gradients(tiny_pipeline):
 
     plain = gradients()
     unet.enable_gradient_checkpointing()
+    assert unet.is_gradient_checkpointing
     recomputed = gradients()
     assert plain.keys() == recomputed.keys() and "down_blocks.1.resnets.0.conv1.extension.weight" in plain
     for name, value in plain.items():

@@ -136,6 +136,11 @@ def test_noise_depends_on_seed_batch_and_device():
     assert draw() == draw()
     assert len({draw(), draw(seed=4), draw(batch=6), draw(rank=1)}) == 4
     assert len({draw(batch=batch) for batch in range(300)}) == 300, "no step's noise comes again"
+    stage, hashes = Stage(1), []
+    for stage.trainer.fit_loop.epoch_loop.total_batch_idx in range(8):
+        hashes.append(hash((3, stage.trainer.fit_loop.epoch_loop.total_batch_idx, 0)))
+        assert step_generator(stage).initial_seed() == hashes[-1] % 2**63, "of 63 bits, which every device takes"
+    assert min(hashes) < 0 < max(hashes)
 
 
 def test_checkpoints_leave_out_frozen_weights_alone():

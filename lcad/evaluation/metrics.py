@@ -70,13 +70,13 @@ METRICS: dict[str, Metric] = {
             "psnr",
             "dB, over RGB in uint8, scikit-image",
             "higher",
-            lambda photo: float(peak_signal_noise_ratio(photo.real, photo.fake, data_range=255)),
+            lambda photo: float(peak_signal_noise_ratio(photo.real, photo.fake)),
         ),
         Metric(
             "ssim",
             "mean over R, G and B in uint8, 7x7 window, scikit-image",
             "higher",
-            lambda photo: float(structural_similarity(photo.real, photo.fake, data_range=255, channel_axis=-1)),
+            lambda photo: float(structural_similarity(photo.real, photo.fake, channel_axis=-1)),
         ),
         Metric(
             "colorfulness",

@@ -5,6 +5,7 @@ LittleCMS finds in the values.
 """
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterable
@@ -244,11 +245,10 @@ def _write_8(file: BinaryIO, pixels: np.ndarray, suffix: str, source: Photo, kep
     of_kinds: dict[str, dict] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
     options = of_kinds.get(kind, {})
     options |= {"dpi": source.dpi} if source.dpi else {}
-    if kind != "BMP":
-        limit = SEGMENT - _HEADER if kind == "JPEG" else 1 << 31
-        options |= {"exif": b"Exif\0\0" + kept.exif} if 0 < len(kept.exif) <= limit else {}
-        options |= {"xmp": kept.xmp} if 0 < len(kept.xmp) <= limit else {}
-        options |= {"icc_profile": icc} if (icc := _profile(source)) else {}
+    limit = SEGMENT - _HEADER if kind == "JPEG" else math.inf
+    options |= {"exif": b"Exif\0\0" + kept.exif} if 0 < len(kept.exif) <= limit else {}
+    options |= {"xmp": kept.xmp} if 0 < len(kept.xmp) <= limit else {}
+    options |= {"icc_profile": icc} if (icc := _profile(source)) else {}  # Pillow leaves out what a BMP cannot hold
     if kind == "JPEG":
         iptc = jpeg_iptc(kept.iptc) if 0 < len(kept.iptc) <= limit else b""
         options |= {"extra": iptc + jpeg_comments(source.texts)}
