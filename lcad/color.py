@@ -34,11 +34,15 @@ def _mix(image: Tensor, matrix: Tensor) -> Tensor:
     return torch.einsum("ij,...jhw->...ihw", matrix.to(image), image)
 
 
+def rgb_to_linear(rgb: Tensor) -> Tensor:
+    """sRGB, any shape -> linear sRGB."""
+    return torch.where(rgb > 0.04045, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+
+
 def rgb_to_lab(rgb: Tensor) -> Tensor:
     """sRGB in [0, 1], (..., 3, H, W) -> Lab, same shape."""
-    linear = torch.where(rgb > 0.04045, ((rgb.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     matrix = torch.tensor(_XYZ_FROM_RGB, dtype=torch.float64) / torch.tensor(_WHITE, dtype=torch.float64)[:, None]
-    xyz = _mix(linear, matrix)
+    xyz = _mix(rgb_to_linear(rgb), matrix)
     f = torch.where(xyz > 0.008856, xyz.clamp_min(0.008856) ** (1 / 3), 7.787 * xyz + 16 / 116)
     fx, fy, fz = f.unbind(-3)
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
@@ -46,7 +50,11 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
     """Lab, (..., 3, H, W) -> sRGB, clipped to [0, 1], same shape."""
-    linear = _lab_to_linear(lab)
+    return _linear_to_rgb(_lab_to_linear(lab))
+
+
+def _linear_to_rgb(linear: Tensor) -> Tensor:
+    """Linear sRGB -> sRGB, clipped to [0, 1]."""
     rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
     return rgb.clamp(0, 1)
 
@@ -66,29 +74,40 @@ def reduce_to_gamut(lab: Tensor, steps: int = 8, tolerance: float = 1e-6) -> Ten
 
     By bisection on the factor of the chroma, to 1 / 2**steps; linear sRGB may lie `tolerance` outside [0, 1].
     """
+    return _reduced(lab, steps, tolerance)[0]
+
+
+def lab_to_rgb_in_gamut(lab: Tensor) -> Tensor:
+    """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time."""
+    return _linear_to_rgb(_reduced(lab, 8, 1e-6)[1])
+
+
+def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:
+    """-> Lab, and linear sRGB of it."""
     reduced = lab.clone()
     reduced[..., 0, :, :].clamp_(0, 100)
-    pixels = reduced.movedim(-3, 0)  # a view: (3, ..., H, W)
-    outside = ~_in_gamut(pixels, tolerance)
-    luminance, chroma = pixels[:1, outside], pixels[1:, outside]  # (1 or 2, pixels outside)
+    linear = _lab_to_linear(reduced)
+    pixels, light = reduced.movedim(-3, 0), linear.movedim(-3, 0)  # views: (3, ..., H, W)
+    outside = ~_shown(light, tolerance)
+    luminance, chroma = pixels[:1, outside, None], pixels[1:, outside, None]  # (1 or 2, pixels outside, 1)
     low, high = torch.zeros_like(luminance), torch.ones_like(luminance)
     for _ in range(steps):
         factor = (low + high) / 2
-        inside = _in_gamut(torch.cat([luminance, factor * chroma]), tolerance)
+        inside = _shown(_lab_to_linear(torch.cat([luminance, factor * chroma])), tolerance)
         low, high = torch.where(inside, factor, low), torch.where(inside, high, factor)
-    pixels[1:, outside] = low * chroma
-    return reduced
+    found = torch.cat([luminance, low * chroma])
+    pixels[:, outside], light[:, outside] = found[..., 0], _lab_to_linear(found)[..., 0]
+    return reduced, linear
 
 
-def _in_gamut(lab: Tensor, tolerance: float) -> Tensor:
-    """Lab (3, ...) -> (...) bool."""
-    linear = _lab_to_linear(lab.reshape(3, -1, 1))
-    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=0).reshape(lab.shape[1:])
+def _shown(linear: Tensor, tolerance: float) -> Tensor:
+    """Linear sRGB (3, ...) -> (...) bool: can it be shown?"""
+    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=0)
 
 
 def rgb_to_luminance(rgb: Tensor) -> Tensor:
     """sRGB in [0, 1], (..., 3, H, W) -> L in [0, 100], (..., 1, H, W)."""
-    return rgb_to_lab(rgb)[..., :1, :, :]
+    return linear_to_luminance(rgb_to_linear(rgb))
 
 
 def linear_to_luminance(linear: Tensor) -> Tensor:

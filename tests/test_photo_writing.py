@@ -17,7 +17,7 @@ from tests.profiles import GRAY_PROFILES, RGB_PROFILES, SRGB, shown_luminance
 from tests.test_photo_files import HEIGHT, IPTC_BYTES, WIDTH, described, gradient, pillow_bytes
 
 MOST = 65_493  # bytes of EXIF, XMP or IPTC in a segment of a JPEG, beside what says which it is
-PLAIN = {256, 257, 258, 259, 262, 273, 277, 278, 279, 282, 283, 284, 296}
+PLAIN = {256, 257, 258, 259, 262, 273, 277, 278, 279, 282, 283, 284, 296, 317}
 VALUES = gradient(3, 255)
 
 

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import linear_to_luminance, rgb_to_luminance
+from lcad.color import linear_to_luminance, rgb_to_linear
 from lcad.io.color_profiles import SRGB_PROFILE, ColorSpace, ProfileError, color_space, strips
 from lcad.io.images import atomic_write, read_pixels
 from lcad.io.metadata import (
@@ -95,19 +96,22 @@ class Photo:
 
     def luminance(self) -> Tensor:
         """L (1, H, W) float32."""
-        height, width = self.values.shape[:2]
-        luminance = torch.empty(1, height, width)
-        peak = np.iinfo(self.values.dtype).max
-        for rows in strips(height, width):
-            part = self.values[rows]
-            if self.space is not None:
-                linear = torch.from_numpy(self.space.linear(part))
-                luminance[:, rows] = linear_to_luminance(linear.movedim(-1, 0)).clamp(0, 100)
-                continue
-            scaled = torch.from_numpy(part.astype(np.float32) / peak)
-            rgb = scaled.expand(3, *scaled.shape) if scaled.ndim == 2 else scaled.movedim(-1, 0)
-            luminance[:, rows] = rgb_to_luminance(rgb)
+        if self.values.ndim == 2:
+            levels = np.arange(np.iinfo(self.values.dtype).max + 1, dtype=self.values.dtype)
+            return torch.from_numpy(self._luminance_of(levels[None])[0, 0].numpy()[self.values][None])
+        luminance = torch.empty(1, *self.values.shape[:2])
+        for rows in strips(*self.values.shape[:2]):
+            luminance[:, rows] = self._luminance_of(self.values[rows])
         return luminance
+
+    def _luminance_of(self, values: np.ndarray) -> Tensor:
+        """(h, w) or (h, w, 3) -> L (1, h, w)."""
+        if self.space is not None:
+            light = torch.from_numpy(self.space.linear(values)).movedim(-1, 0)
+        else:
+            light = torch.from_numpy(_srgb_light(values.dtype)[values])
+            light = light.expand(3, *light.shape) if light.ndim == 2 else light.movedim(-1, 0)
+        return linear_to_luminance(light).clamp(0, 100)
 
     def preview(self) -> Image.Image:
         """8 bit RGB as a viewer shows it, transparent pixels on white."""
@@ -235,6 +239,12 @@ def quantized(rgb: Tensor, depth: int) -> np.ndarray:
     return (rgb.clamp(0, 1) * peak).round().movedim(0, -1).numpy().astype(kind)
 
 
+@cache
+def _srgb_light(kind: np.dtype) -> np.ndarray:
+    """Linear sRGB of each level, float32."""
+    return rgb_to_linear(torch.linspace(0, 1, np.iinfo(kind).max + 1, dtype=torch.float64)).float().numpy()
+
+
 def _profile(source: Photo) -> bytes | None:
     """What a result is tagged with; one in sRGB only where its EXIF would say that it is something else."""
     return source.icc or (SRGB_PROFILE if exif_color_space(source.exif) is not None else None)
@@ -271,6 +281,10 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
         extrasamples=["unassalpha"] if pixels.shape[2] == 4 else None,
         byteorder=order,
         compression="zlib",
+        compressionargs={
+            "level": 1
+        },  # with differences of neighbours smaller than a higher one without, in half the time
+        predictor=True,
         iccprofile=_profile(source),
         resolution=source.dpi,
         resolutionunit="INCH" if source.dpi else None,

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
+from lcad.color import lab_to_rgb_in_gamut, rgb_to_lab
 from lcad.defaults import PLAIN_LOOK
 
 SATURATION = (0.0, 2.0)
@@ -69,4 +69,4 @@ def _changed(rgb: Tensor, saturation: float, warmth: float) -> Tensor:
     lab = rgb_to_lab(rgb)
     light = (lab[..., :1, :, :] + 16) / 116
     shift = warmth * torch.tensor(WARMER).to(lab)[:, None, None] * light
-    return lab_to_rgb(reduce_to_gamut(torch.cat([lab[..., :1, :, :], saturation * lab[..., 1:, :, :] + shift], dim=-3)))
+    return lab_to_rgb_in_gamut(torch.cat([lab[..., :1, :, :], saturation * lab[..., 1:, :, :] + shift], dim=-3))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import lab_to_rgb, luminance_to_rgb, reduce_to_gamut, rgb_to_lab, rgb_to_luminance
+from lcad.color import lab_to_rgb_in_gamut, luminance_to_rgb, rgb_to_lab, rgb_to_luminance
 from lcad.io.images import to_tensor
 from lcad.recoloring.registration import LEAST_SIDE, WORKING_SIDE, Registration, WrongPair, register
 from lcad.upsampling import resize, transfer_chroma_strips
@@ -52,7 +52,7 @@ class Transfer:
         chroma = self.chroma * self.confidence
         if rest is not None:
             chroma = chroma + rgb_to_lab(resize(rest[None], self.chroma.shape[-2:])[0])[1:] * (1 - self.confidence)
-        return lab_to_rgb(reduce_to_gamut(torch.cat([small.clamp(0, 100), chroma])))
+        return lab_to_rgb_in_gamut(torch.cat([small.clamp(0, 100), chroma]))
 
     def strips(self, luminance: Tensor, rest: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The photo (1, H, W) in these colours, as `transfer_chroma_strips` makes it -> rows, sRGB (3, rows, W)."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
+from lcad.color import lab_to_rgb_in_gamut, rgb_to_lab
 from lcad.text.color_names import COLOR_WORDS, name_color
 
 BASIC = (*COLOR_WORDS, "black", "white")
@@ -196,7 +196,7 @@ def _modified(rgb: tuple[float, float, float], modifiers: list[str]) -> tuple[fl
             lab = torch.cat([(lab[:1] + 100) / 2, lab[1:] * 0.6])
         else:  # bright, vivid, neon, ...
             lab = torch.cat([lab[:1], lab[1:] * 1.3])
-    return tuple(lab_to_rgb(reduce_to_gamut(lab))[:, 0, 0].tolist())
+    return tuple(lab_to_rgb_in_gamut(lab)[:, 0, 0].tolist())
 
 
 def _ish(word: str) -> str | None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from lcad.color import lab_to_rgb, reduce_to_gamut
+from lcad.color import lab_to_rgb_in_gamut
 from lcad.data.build.silhouettes import KINDS
 from lcad.io.images import to_image
 from lcad.masks.files import save_masks
@@ -134,7 +134,7 @@ def render_scene(seed: int, index: int, size: int = 128, same_kind: bool | None 
         _shadow(lab, silhouette, rng, size)
         _paint(lab, masks[i], colors[i], rng, size)
         objects.append(SceneObject(kinds[i], colors[i], position))
-    image = lab_to_rgb(reduce_to_gamut(torch.from_numpy(lab).movedim(-1, 0).float()))
+    image = lab_to_rgb_in_gamut(torch.from_numpy(lab).movedim(-1, 0).float())
     return Scene(image, torch.from_numpy(masks).float(), objects, ground, caption_scene(objects, ground, rng))
 
 
