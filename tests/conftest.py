@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and so do the scr
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
@@ -20,6 +21,12 @@ from ldm.text_encoder import build_tokenizer
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 torch.set_num_threads(1)
+
+for name, number in (("few", 8), ("many", 200)):
+    settings.register_profile(
+        name, max_examples=number, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+settings.load_profile("few")
 
 
 def tiny_config(sites: str = "down_blocks") -> ModelConfig:

@@ -1,11 +1,14 @@
-"""Readers of strangers' files, fed with damage: one line of error of their own kind, or a result; nothing else."""
+"""Readers of strangers' files, fed with damage: one line of error of their own kind, or a result; nothing else.
+
+A few cases by default; `pytest -n 0 --hypothesis-profile many tests/test_fuzzed_files.py` tries 200 of each file.
+"""
 
 import random
 import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lcad.inference.run_records import read_record
@@ -16,7 +19,6 @@ from lcad.masks.files import MaskError, read_masks, read_spans
 from lcad.text.captions import CaptionError, read_captions
 from tests.test_photo_files import CASES
 
-MUTATIONS = 200  # of each of the 28 files: 5,600 cases
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(max_size=12), part, max_size=4),
@@ -45,11 +47,10 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed[: rng.randrange(len(changed) + 1)] if rng.random() < 0.2 else changed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_damaged_photographs(case, tmp_path):
     rng, path = random.Random(repr(case)), tmp_path / f"a{case[0]}"
-    for _ in range(MUTATIONS):
+    for _ in range(settings.default.max_examples):
         path.write_bytes(mutated(CASES[case], rng))
         for read in (read_photo, read_image):
             with warnings.catch_warnings():
@@ -60,11 +61,6 @@ def test_damaged_photographs(case, tmp_path):
                     assert str(path) in str(error)
 
 
-FILES = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.mark.slow
-@FILES
 @given(content=st.binary(max_size=200) | JSON)
 @pytest.mark.parametrize(
     "name", ["captions.json", "pairs.json", "captions.csv", "run.jsonl", "phrases.json", "instances.json"]
@@ -89,8 +85,6 @@ def test_strange_texts(name, content, tmp_path):
         assert "\n" not in str(error) and name in str(error)
 
 
-@pytest.mark.slow
-@FILES
 @given(data=st.binary(max_size=300), header=st.sampled_from([b"", b"\x93NUMPY\x01\x00", b"\x89PNG\r\n\x1a\n"]))
 @pytest.mark.parametrize("suffix", [".npy", ".png"])
 def test_strange_masks(suffix, data, header, tmp_path):
