@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +28,14 @@ for name, number in (("few", 8), ("many", 200)):
         name, max_examples=number, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
 settings.load_profile("few")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Each test draws the same, whichever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def tiny_config(sites: str = "down_blocks") -> ModelConfig:
@@ -60,6 +69,7 @@ def randomize_additions(pipeline: LCADPipeline) -> LCADPipeline:
 
 @pytest.fixture(scope="session")
 def tiny_pipeline() -> LCADPipeline:
+    torch.manual_seed(0)
     pipeline = randomize_additions(build_pipeline(tiny_config()))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
