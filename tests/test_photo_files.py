@@ -510,3 +510,13 @@ def test_a_scan_of_fewer_bits_that_does_not_say_so_is_told_of(tmp_path, suffix):
         photo = read_photo(file)
         assert np.array_equal(photo.values, values)
         assert [f"no value above {peak} of 65535" in note for note in photo.notes] == [True] * told
+
+
+@pytest.mark.parametrize("tag, value", [(257, 0), (262, 2), (262, 5)])
+def test_a_tiff_whose_tags_do_not_fit_its_samples_is_damaged(tmp_path, tag, value):
+    """No rows; one channel that is called RGB, or CMYK."""
+    tifffile.imwrite(tmp_path / "a.tif", gradient(1, 65535)[..., 0], photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages.first.tags[tag].overwrite(value)
+    with pytest.raises(ImageError, match="damaged"):
+        read_photo(tmp_path / "a.tif")

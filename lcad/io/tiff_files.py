@@ -54,6 +54,8 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Pixels:
         exif = _exif(page)
         values = _samples(page)
         colors = _COLORS[page.photometric]
+        if values.shape[2] < colors or not values.size:
+            raise ImageError(f"damaged image (its samples are of shape {values.shape}); copy it again from its source")
         extra = [int(kind) for kind in page.extrasamples]
         extra += [0] * (values.shape[2] - colors - len(extra))
         alpha = next((i for i, kind in enumerate(extra) if kind in (_PREMULTIPLIED, _ALPHA)), None)
