@@ -26,7 +26,7 @@ from PIL import Image
 from skimage.data import astronaut
 from tqdm import tqdm
 
-from lcad.cli.common import missing_extra, reporting
+from lcad.cli.common import build_parser, missing_extra, reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
 from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.io.images import to_image
@@ -220,9 +220,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)

@@ -12,7 +12,7 @@ import argparse
 import math
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 EDGE = 15.0  # in L, from a pixel to the next
 
@@ -70,9 +70,7 @@ def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--input", type=Path, required=True, help="folder of colour photos")
     parser.add_argument("--size", type=int, default=64, help="the small photos have about size^2 pixels")
     parser.add_argument("--number", type=int, help="the first so many photos (default: all)")

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 SAMPLE = Path(__file__).with_name("sample.py")
 EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
@@ -120,9 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="of small photos")

@@ -12,7 +12,7 @@ same data make the same files. `lcad.data.packed.open_packed` reads them, from o
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 from lcad.config import AnyStageConfig, load_config
 
 
@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--config", required=True, help="YAML file of configs/; its data section says what is packed")
     parser.add_argument("--output", type=Path, required=True, help="folder for the shards and packed.json")
     parser.add_argument(

@@ -9,7 +9,7 @@ python scripts/render_scenes.py --output data/scenes_held_out --number 300 --see
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,9 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
     parser.add_argument("--number", type=int, default=9000)
     parser.add_argument("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 ABLATIONS = ("L-CAD", "W/o LIC", "W/o SLR", "W/o ISS")
 SHOWN = 8  # scenes in the picture
@@ -127,9 +127,7 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
     parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")

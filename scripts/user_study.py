@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def build(args: argparse.Namespace) -> int:
@@ -48,9 +48,7 @@ def tally(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="results of several methods -> study.html and key.json")
     builder.set_defaults(action=build)

@@ -14,7 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 AREA = (0.03, 0.7)  # of the photo: objects that are taken
 ALLOWED = 3.0  # Delta E that an object's luminance may leave
@@ -152,9 +152,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", default="checkpoints/mini", help="checkpoint folder")
     parser.add_argument("--input", type=Path, required=True, help="folder of photos")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
