@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import provider_options, reporting, take_new_names
+from lcad.cli.common import INTERRUPTED, provider_options, reporting, take_new_names
 from lcad.cli.sample_options import EXAMPLES, parse
 from ldm.devices import DTYPES, choose_device, launch
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
-INTERRUPTED = 130  # exit status, as shells have it
 
 
 def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
@@ -135,8 +134,7 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
             for note in notes:
                 print(one_line(f"note: {note}"), file=sys.stderr)
             for line in not_read:
-                runner.summary.failed += 1
-                runner.summary.add_problem(line)
+                runner.summary.fail(line)
         return colorize(args, runner, jobs, record, fabric, recorded)
     finally:
         record.close()
@@ -187,12 +185,7 @@ def colorize(
 
 def tell(summary: "Summary", output: Path) -> int:
     """Write the contact sheet and say what came of the run -> exit status."""
-    sheet = None
-    if summary.rows:
-        try:
-            sheet = summary.write_sheet(output)
-        except OSError as error:
-            summary.add_problem(f"contact sheet in {output}: cannot be written ({error.strerror or error})")
+    sheet = summary.try_sheet(output)
     print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {output}")
     if sheet is not None and (sheet.stem != "contact_sheet" or summary.written + summary.kept > len(summary.rows)):
         print(f"{sheet.name} shows {len(summary.rows)} photos")

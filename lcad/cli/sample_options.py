@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import OUTPUT, REPOSITORY, add_look, add_provider_options, build_parser
+from lcad.cli.common import REPOSITORY, add_look, add_output, add_provider_options, build_parser
 from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
 from lcad.inference.plan import Settings
@@ -165,12 +165,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("results and runs").add_argument
-    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
-    add(
-        "--format",
-        choices=["png", "tif", "jpg", "webp", "bmp"],
-        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
-    )
+    add_output(add)
     add(
         "--resume",
         type=Path,

@@ -83,8 +83,7 @@ def colorize_all(
 def _run(studio: Studio, files: list[Path], caption: str, runner: FolderRun, give: Callable[[Step], None]) -> None:
     photos = runner.output.folder.parent / "photos"
     for line in _gather(studio.limits, files, photos):
-        runner.summary.failed += 1
-        runner.summary.add_problem(line)
+        runner.summary.fail(line)
     jobs = _jobs(photos, runner, caption)
 
     def told(batches: Iterable) -> Iterator:
@@ -124,12 +123,10 @@ def _jobs(photos: Path, runner: FolderRun, caption: str) -> list[Job]:
         inventory = take_inventory(photos, runner.output.folder)
     except FileNotFoundError as error:  # no images: all were refused, or are of other kinds
         if not runner.summary.problems:
-            runner.summary.failed += 1
-            runner.summary.add_problem(str(error))
+            runner.summary.fail(str(error))
         return []
     for path, reason in inventory.not_read.items():
-        runner.summary.failed += 1
-        runner.summary.add_problem(f"{path}: {reason}")
+        runner.summary.fail(f"{path}: {reason}")
     found = inventory.photos.get(photos, [])
     captions: Captions = {path.name: [line] for path in found if (line := plain_line(caption))}
     return list_jobs(found, captions | read_captions(photos))
