@@ -32,7 +32,8 @@ def build(args: argparse.Namespace) -> int:
 
 
 def tally(args: argparse.Namespace) -> int:
-    from lcad.evaluation.user_votes import markdown, write_csv
+    from lcad.evaluation.scoring import write_rows
+    from lcad.evaluation.user_votes import markdown
     from lcad.evaluation.user_votes import tally as tally_votes
     from lcad.io.images import write_bytes
 
@@ -43,7 +44,7 @@ def tally(args: argparse.Namespace) -> int:
     print(table, end="")
     if args.output:
         write_bytes(args.output / "table2.md", table.encode())
-        write_csv(args.output / "table2.csv", rows)
+        write_rows(args.output / "table2.csv", rows)
     return 0
 
 

@@ -8,7 +8,6 @@ python scripts/studies/transfer_colors.py --input coco_val_145/images --csv tran
 
 import argparse
 import contextlib
-import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from lcad.cli.common import reporting
 from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_lab, rgb_to_luminance
+from lcad.evaluation.scoring import write_rows
 from lcad.io.images import list_images, read_image, to_tensor
 from lcad.recoloring.registration import WrongPair
 from lcad.recoloring.transfer import Transfer, transfer_colors
@@ -244,11 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = list(tqdm(measured(paths, args.kinds.split(";")), total=len(paths) * (args.kinds.count(";") + 1)))
         print(table(rows))
         if args.csv:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            with args.csv.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(args.csv, rows)
         return 0
 
     return reporting(action)
