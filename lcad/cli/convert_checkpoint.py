@@ -23,10 +23,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="of the written weights (default: %(default)s)"
     )
     parser.add_argument(
-        "--sites",
-        choices=SITES,
-        default=UNetConfig.sites,
-        help="channel-extended convolutions (default: %(default)s)",
+        "--sites", choices=SITES, default=UNetConfig.sites, help="channel-extended convolutions (default: %(default)s)"
     )
     parser.add_argument(
         "--image-size",
@@ -51,11 +48,7 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
 def run(args: argparse.Namespace) -> int:
     check_output(args.source, args.output, args.overwrite)
     conversion = convert(
-        args.source,
-        text_heads=args.text_heads,
-        sites=args.sites,
-        image_size=args.image_size,
-        dtype=DTYPES[args.dtype],
+        args.source, text_heads=args.text_heads, sites=args.sites, image_size=args.image_size, dtype=DTYPES[args.dtype]
     )
     conversion.pipeline.save_pretrained(args.output)
     print(conversion.summary())

@@ -166,12 +166,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("results and runs").add_argument
     add_output(add)
-    add(
-        "--resume",
-        type=Path,
-        metavar="FOLDER",
-        help="go on with a run that was stopped, by its output folder",
-    )
+    add("--resume", type=Path, metavar="FOLDER", help="go on with a run that was stopped, by its output folder")
     add("--replay", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
     add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")
