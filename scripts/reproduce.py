@@ -20,7 +20,6 @@ from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
 
-ABLATIONS = ("L-CAD", "W/o LIC", "W/o SLR", "W/o ISS")
 SHOWN = 8  # scenes in the picture
 
 
@@ -111,7 +110,7 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
     """Grey, every ablation, and the truth of a few scenes of several objects."""
     from PIL import ImageOps
 
-    from lcad.evaluation.runs import folder_name
+    from lcad.evaluation.runs import ABLATIONS, folder_name
     from lcad.io.contact_sheet import Row, contact_sheet
     from lcad.io.images import read_image, write_image
 
