@@ -43,11 +43,7 @@ def write_scan(path: Path, side: int, depth: int, seed: int) -> None:
 
 
 def measure(folder: Path, output: Path, options: list[str]) -> tuple[float, float]:
-    """Colorize a folder -> seconds, peak GiB.
-
-    Raises:
-        ValueError: the run failed.
-    """
+    """Colorize a folder -> seconds, peak GiB; raises ValueError: the run failed."""
     command = [sys.executable, SAMPLE, "--input", folder, "--output", output, *options]
     started = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)

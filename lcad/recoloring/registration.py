@@ -66,11 +66,7 @@ class Registration:
 
 
 def register(photo: np.ndarray, picture: np.ndarray) -> Registration:
-    """Find a photo (H, W) in a picture (h, w), both L.
-
-    Raises:
-        WrongPair: it is not there, or mirrored.
-    """
+    """Find a photo (H, W) in a picture (h, w), both L; raises WrongPair: it is not there, or mirrored."""
     try:
         return _register(photo, picture)
     except WrongPair as refusal:
