@@ -221,13 +221,12 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(None, __doc__)
-    parser.add_argument("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out"
-    )
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    add = parser.add_argument
+    add("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
+    add("--device", default="cpu")
+    add("--repeats", type=int, default=5)
+    add("--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out")
+    add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

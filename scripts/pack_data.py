@@ -39,14 +39,13 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(None, __doc__)
-    parser.add_argument("--config", required=True, help="YAML file of configs/; its data section says what is packed")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the shards and packed.json")
-    parser.add_argument(
-        "--include", nargs="+", default=[], metavar="NAME=FILE", help="further files, copied as they are"
-    )
-    parser.add_argument("--shard-size", default="50MB", help="the most that a shard has")
-    parser.add_argument("--processes", type=int, default=0, help="that prepare photos beside this one")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as data.max_photos=1000")
+    add = parser.add_argument
+    add("--config", required=True, help="YAML file of configs/; its data section says what is packed")
+    add("--output", type=Path, required=True, help="folder for the shards and packed.json")
+    add("--include", nargs="+", default=[], metavar="NAME=FILE", help="further files, copied as they are")
+    add("--shard-size", default="50MB", help="the most that a shard has")
+    add("--processes", type=int, default=0, help="that prepare photos beside this one")
+    add("overrides", nargs="*", metavar="key=value", help="such as data.max_photos=1000")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

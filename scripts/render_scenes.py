@@ -30,14 +30,13 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(None, __doc__)
-    parser.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
-    parser.add_argument("--number", type=int, default=9000)
-    parser.add_argument("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument(
-        "--kinds", choices=["any", "same", "different"], default="any", help="whether the objects of a scene are alike"
-    )
-    parser.add_argument("--levels", nargs="+", default=(), help="of the captions in captions.json; default: all")
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
+    add("--number", type=int, default=9000)
+    add("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")
+    add("--size", type=int, default=128, help="side of the images in pixels")
+    add("--kinds", choices=["any", "same", "different"], default="any", help="whether the objects of a scene are alike")
+    add("--levels", nargs="+", default=(), help="of the captions in captions.json; default: all")
     args = parser.parse_args(argv)
     args.same_kind = {"any": None, "same": True, "different": False}[args.kinds]
     return reporting(lambda: run(args))

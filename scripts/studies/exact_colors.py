@@ -133,19 +133,18 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(None, __doc__)
-    parser.add_argument("--model", default="checkpoints/mini", help="checkpoint folder")
-    parser.add_argument("--input", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
-    parser.add_argument("--instances", type=Path, required=True, help="masks of the photos' objects, in COCO's format")
-    parser.add_argument("--triples", type=int, default=60)
-    parser.add_argument("--each", type=int, default=2, help="colours for each object")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of objects and of the colours")
-    parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("outputs/exact_colors"), help="rows, and the model's pictures"
-    )
-    parser.add_argument("--pictures", action="store_true", help="write the results, too")
-    parser.add_argument("--device", default="auto")
+    add = parser.add_argument
+    add("--model", default="checkpoints/mini", help="checkpoint folder")
+    add("--input", type=Path, required=True, help="folder of photos")
+    add("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    add("--instances", type=Path, required=True, help="masks of the photos' objects, in COCO's format")
+    add("--triples", type=int, default=60)
+    add("--each", type=int, default=2, help="colours for each object")
+    add("--seed", type=int, default=0, help="of the order of objects and of the colours")
+    add("--steps", type=int, help="sampling steps (default: the model's own)")
+    add("--output", type=Path, default=Path("outputs/exact_colors"), help="rows, and the model's pictures")
+    add("--pictures", action="store_true", help="write the results, too")
+    add("--device", default="auto")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 
