@@ -25,16 +25,9 @@ def run(args: argparse.Namespace, started: float) -> int:
 
     size = parse_size(args.pieces) if args.pieces else None
     steps = choose_steps(args.from_scratch, args.without_slr)
-    model = run_steps(
-        steps,
-        REPOSITORY / "configs",
-        args.packed,
-        args.output,
-        args.minutes,
-        args.overrides,
-        lambda config, resume: train(config, *stage_of(config), resume),
-        started,
-    )
+    configs = REPOSITORY / "configs"
+    train_step = lambda config, resume: train(config, *stage_of(config), resume)  # noqa: E731
+    model = run_steps(steps, configs, args.packed, args.output, args.minutes, args.overrides, train_step, started)
     minutes = (time.monotonic() - started) / 60
     print(f"wrote {model} in {minutes:.1f} min; try: lcad sample --model {model}")
     if size:
