@@ -37,9 +37,8 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     everywhere = parse_targets(args.color, args.cwd)
     for folder, photos in inventory.photos.items():
         captions = read_captions(folder, args.captions)
-        if args.input.is_dir() and not (
-            args.recursive and args.captions
-        ):  # one caption file may be for several folders
+        # one caption file may be for several folders
+        if args.input.is_dir() and not (args.recursive and args.captions):
             there = {photo.name for photo in photos} | {path.name for path in inventory.not_read}
             absent += [f"captions name {name!r}, which is not in {folder}" for name in sorted(captions.keys() - there)]
         if args.caption is not None:
@@ -209,12 +208,8 @@ def show_plan(runner: "FolderRun", jobs: list["Job"], processes: int) -> int:
         print(f"{state:>10}  " + one_line(f"{job.photo}  {job.caption or '(automatic)'}"))
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     if first is not None:
-        minutes = (
-            counts["new"]
-            * seconds_per_photo(runner.pipeline, runner.settings, first.photo, first.caption)
-            / 60
-            / processes
-        )
+        each = seconds_per_photo(runner.pipeline, runner.settings, first.photo, first.caption)
+        minutes = counts["new"] * each / 60 / processes
         print(f"about {minutes:.1f} min without masks, by two short runs over " + one_line(first.photo.name))
     return 0
 

@@ -165,9 +165,8 @@ def run(args: argparse.Namespace) -> int:
 
     jobs, pairs = find_jobs(args)
     output = OutputFolder(args.output, args.format and f".{args.format}", overwrite=args.overwrite)
-    transfer = TransferRun(
-        output, build_filler(args), args.reference is not None, args.show_confidence, report=tqdm.write
-    )
+    fill, reference = build_filler(args), args.reference is not None
+    transfer = TransferRun(output, fill, reference, args.show_confidence, report=tqdm.write)
     for note in pairs.notes:
         print(one_line(f"note: {note}"), file=sys.stderr)
     for line in pairs.problems:

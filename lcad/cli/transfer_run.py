@@ -1,7 +1,7 @@
 """Transferring colours to the photos of a folder, one by one, as carefully as `lcad.inference.batch_runner` does."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -42,12 +42,9 @@ class Filler:
 
     def __call__(self, luminance: Tensor, caption: str) -> Tensor:
         """L (1, H, W) -> the model's picture, sRGB (3, h, w) of its own size."""
+        texts, generator = [caption or SCARCE_CAPTION], [torch.Generator().manual_seed(self.seed)]
         made = self.pipeline(
-            [luminance],
-            [caption or SCARCE_CAPTION],
-            num_inference_steps=self.steps,
-            generator=[torch.Generator().manual_seed(self.seed)],
-            output_type="decoded",
+            [luminance], texts, num_inference_steps=self.steps, generator=generator, output_type="decoded"
         )
         return cast(LCADPipelineOutput, made).images[0]
 
@@ -61,6 +58,7 @@ class TransferRun:
         reference: the pictures show similar things, not the photos.
         show_confidence: write a picture of what fits.
         report: is told of notes, a line each.
+        summary: what has come of the jobs.
     """
 
     output: OutputFolder
@@ -68,9 +66,7 @@ class TransferRun:
     reference: bool = False
     show_confidence: bool = False
     report: Callable[[str], None] = print
-
-    def __post_init__(self) -> None:
-        self.summary = Summary()
+    summary: Summary = field(default_factory=Summary)
 
     def run(
         self, jobs: list[Job], pictures: dict[Path, Path], progress: Callable[[list[Job]], Iterable[Job]] = iter

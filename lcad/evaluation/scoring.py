@@ -55,9 +55,8 @@ def find_results(samples: list[Sample], folder: Path) -> list[Path]:
         candidates = by_stem.get(sample.photo.stem, [])
         same_name = [path for path in candidates if path.name == sample.photo.name]
         if len(same_name or candidates) > 1:
-            raise ValueError(
-                f"{folder}: several results for {sample.photo.name}: {', '.join(path.name for path in candidates)}"
-            )
+            names = ", ".join(path.name for path in candidates)
+            raise ValueError(f"{folder}: several results for {sample.photo.name}: {names}")
         found += same_name or candidates
         missing += [] if candidates else [sample.photo.name]
     if missing:

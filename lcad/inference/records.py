@@ -17,15 +17,7 @@ from lcad.text.captions import SCARCE_CAPTION
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 MASKS = ("masks_sha256", "color_masks_sha256")
-DECISIVE = (
-    "photo_sha256",
-    "caption",
-    "settings",
-    "colors",
-    "model_sha256",
-    "dtype",
-    *MASKS,
-)  # of a record, for a result
+DECISIVE = ("photo_sha256", "caption", "settings", "colors", "model_sha256", "dtype", *MASKS)  # for a result
 
 
 class Recorder:

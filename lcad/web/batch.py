@@ -67,9 +67,8 @@ def colorize_all(
         raise ValueError(f"there are no photos; give some of {', '.join(IMAGE_SUFFIXES)}")
     settings = studio.settings(seed=int(seed))
     shutil.rmtree(folder, ignore_errors=True)
-    runner = FolderRun(
-        studio.pipeline, settings, OutputFolder(folder / "results"), studio.find_masks, report=lambda _: None
-    )
+    output = OutputFolder(folder / "results")
+    runner = FolderRun(studio.pipeline, settings, output, studio.find_masks, report=lambda _: None)
     try:
         yield Step(0, len(given), "Reading")
         yield from streamed(partial(_run, studio, files, caption, runner), cancel or threading.Event())
