@@ -252,29 +252,17 @@ def _read_folder(path: Path, text_heads: int | None) -> Source:
     vae, vae_names, vae_dropped = _read_part(path / "vae")
     text, text_names, text_dropped = _read_part(path / "text_encoder")
     # what shapes do not tell
-    unet_json = _read_json(path / "unet" / "config.json")
-    vae_json = _read_json(path / "vae" / "config.json")
-    text_json = _read_json(path / "text_encoder" / "config.json")
+    unet_json, vae_json, text_json = (
+        _read_json(path / part / "config.json") for part in ("unet", "vae", "text_encoder")
+    )
+    unet_sizes = {"attention_heads": unet_json.get("attention_head_dim", 8)}
+    unet_sizes["norm_num_groups"] = unet_json.get("norm_num_groups", 32)
+    vae_sizes = {"norm_num_groups": vae_json.get("norm_num_groups", 32)}
+    vae_sizes["scaling_factor"] = vae_json.get("scaling_factor", 0.18215)
     return Source(
         kind="Stable Diffusion 1.5 folder",
-        unet=Part(
-            unet,
-            unet_names,
-            dict(
-                compvis.infer_unet_config(unet),
-                attention_heads=unet_json.get("attention_head_dim", 8),
-                norm_num_groups=unet_json.get("norm_num_groups", 32),
-            ),
-        ),
-        vae=Part(
-            vae,
-            vae_names,
-            dict(
-                compvis.infer_vae_config(vae),
-                norm_num_groups=vae_json.get("norm_num_groups", 32),
-                scaling_factor=vae_json.get("scaling_factor", 0.18215),
-            ),
-        ),
+        unet=Part(unet, unet_names, compvis.infer_unet_config(unet) | unet_sizes),
+        vae=Part(vae, vae_names, compvis.infer_vae_config(vae) | vae_sizes),
         text_encoder=Part(text, text_names, compvis.infer_text_config(text, text_json.get("num_attention_heads"))),
         luminance_encoder=None,
         dropped=_dropped([*unet_dropped, *vae_dropped, *text_dropped]),

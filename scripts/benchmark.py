@@ -26,7 +26,7 @@ from PIL import Image
 from skimage.data import astronaut
 from tqdm import tqdm
 
-from lcad.cli.common import missing_extra, reporting
+from lcad.cli.common import build_parser, missing_extra, reporting
 from lcad.config import LatentConfig, ModelConfig, TrainerConfig
 from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
 from lcad.io.images import to_image
@@ -220,16 +220,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out"
-    )
-    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser = build_parser(None, __doc__)
+    add = parser.add_argument
+    add("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
+    add("--device", default="cpu")
+    add("--repeats", type=int, default=5)
+    add("--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out")
+    add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

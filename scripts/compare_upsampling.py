@@ -11,20 +11,22 @@ next; three pixels around them count.
 import argparse
 import math
 from pathlib import Path
+from statistics import mean
 
-from lcad.cli.common import reporting
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from lcad.cli.common import build_parser, reporting
+from lcad.color import lab_to_rgb, rgb_to_lab
+from lcad.io.images import list_images, read_image, to_tensor
+from lcad.models.perceptual import psnr
+from lcad.upsampling import METHODS
 
 EDGE = 15.0  # in L, from a pixel to the next
 
 
 def run(args: argparse.Namespace) -> int:
-    from statistics import mean
-
-    from tqdm import tqdm
-
-    from lcad.io.images import list_images
-    from lcad.upsampling import METHODS
-
     photos = list_images(args.input)[: args.number]
     scores = {name: [] for name in METHODS}
     for photo in tqdm(photos, "photos"):
@@ -39,14 +41,6 @@ def run(args: argparse.Namespace) -> int:
 
 def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]:
     """method -> mean square error of ab, error at edges, PSNR; the small photo has about size^2 pixels."""
-    import torch
-    import torch.nn.functional as F
-
-    from lcad.color import lab_to_rgb, rgb_to_lab
-    from lcad.io.images import read_image, to_tensor
-    from lcad.models.perceptual import psnr
-    from lcad.upsampling import METHODS
-
     rgb = to_tensor(read_image(photo))[None]
     shrink = size / (rgb.shape[-2] * rgb.shape[-1]) ** 0.5
     shape = tuple(max(1, round(side * shrink)) for side in rgb.shape[-2:])
@@ -70,9 +64,7 @@ def score_photo(photo: Path, size: int) -> dict[str, tuple[float, float, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--input", type=Path, required=True, help="folder of colour photos")
     parser.add_argument("--size", type=int, default=64, help="the small photos have about size^2 pixels")
     parser.add_argument("--number", type=int, help="the first so many photos (default: all)")

@@ -15,7 +15,7 @@ NAME.jpg. All photos are shown, those without a caption too. Seeds are fixed.
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,9 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--input", type=Path, default=ROOT / "data" / "examples", help="folder of captioned photos")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")

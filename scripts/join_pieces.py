@@ -7,7 +7,7 @@ python scripts/join_pieces.py --output weights/ received/model.safetensors.piece
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,9 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("manifests", type=Path, nargs="+", help="<name>.pieces.json, with the pieces beside it")
     parser.add_argument("--output", type=Path, required=True, help="folder for the joined files")
     args = parser.parse_args(argv)

@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 WORDS = Path(__file__).parent.parent / "configs" / "words" / "imagenet.txt"
 
@@ -65,9 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--input", type=Path, required=True, help="folder of photos")
     parser.add_argument("--output", type=Path, required=True, help="folder for images/, labels/ and classes.txt")
     parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")

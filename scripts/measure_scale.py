@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 SAMPLE = Path(__file__).with_name("sample.py")
 EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
@@ -43,11 +43,7 @@ def write_scan(path: Path, side: int, depth: int, seed: int) -> None:
 
 
 def measure(folder: Path, output: Path, options: list[str]) -> tuple[float, float]:
-    """Colorize a folder -> seconds, peak GiB.
-
-    Raises:
-        ValueError: the run failed.
-    """
+    """Colorize a folder -> seconds, peak GiB; raises ValueError: the run failed."""
     command = [sys.executable, SAMPLE, "--input", folder, "--output", output, *options]
     started = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
@@ -120,9 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="of small photos")

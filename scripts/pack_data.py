@@ -12,7 +12,7 @@ same data make the same files. `lcad.data.packed.open_packed` reads them, from o
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 from lcad.config import AnyStageConfig, load_config
 
 
@@ -38,17 +38,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--config", required=True, help="YAML file of configs/; its data section says what is packed")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the shards and packed.json")
-    parser.add_argument(
-        "--include", nargs="+", default=[], metavar="NAME=FILE", help="further files, copied as they are"
-    )
-    parser.add_argument("--shard-size", default="50MB", help="the most that a shard has")
-    parser.add_argument("--processes", type=int, default=0, help="that prepare photos beside this one")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as data.max_photos=1000")
+    parser = build_parser(None, __doc__)
+    add = parser.add_argument
+    add("--config", required=True, help="YAML file of configs/; its data section says what is packed")
+    add("--output", type=Path, required=True, help="folder for the shards and packed.json")
+    add("--include", nargs="+", default=[], metavar="NAME=FILE", help="further files, copied as they are")
+    add("--shard-size", default="50MB", help="the most that a shard has")
+    add("--processes", type=int, default=0, help="that prepare photos beside this one")
+    add("overrides", nargs="*", metavar="key=value", help="such as data.max_photos=1000")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

@@ -9,7 +9,7 @@ python scripts/plot_run.py --run runs/mini/pixel --measure chroma_psnr --output 
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder, with logs/version_*/metrics.csv")
     parser.add_argument("--beside", type=Path, help="another run whose training loss is dotted over it")
     parser.add_argument("--measure", default="loss", help="validation measure, such as loss or chroma_psnr")

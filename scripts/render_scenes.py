@@ -9,7 +9,7 @@ python scripts/render_scenes.py --output data/scenes_held_out --number 300 --see
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,17 +29,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
-    parser.add_argument("--number", type=int, default=9000)
-    parser.add_argument("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")
-    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument(
-        "--kinds", choices=["any", "same", "different"], default="any", help="whether the objects of a scene are alike"
-    )
-    parser.add_argument("--levels", nargs="+", default=(), help="of the captions in captions.json; default: all")
+    parser = build_parser(None, __doc__)
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder for images/, masks/ and captions.json")
+    add("--number", type=int, default=9000)
+    add("--seed", type=int, default=0, help="the stream of scenes; hold one out for measuring")
+    add("--size", type=int, default=128, help="side of the images in pixels")
+    add("--kinds", choices=["any", "same", "different"], default="any", help="whether the objects of a scene are alike")
+    add("--levels", nargs="+", default=(), help="of the captions in captions.json; default: all")
     args = parser.parse_args(argv)
     args.same_kind = {"any": None, "same": True, "different": False}[args.kinds]
     return reporting(lambda: run(args))

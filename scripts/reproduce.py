@@ -18,9 +18,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
-ABLATIONS = ("L-CAD", "W/o LIC", "W/o SLR", "W/o ISS")
 SHOWN = 8  # scenes in the picture
 
 
@@ -111,7 +110,7 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
     """Grey, every ablation, and the truth of a few scenes of several objects."""
     from PIL import ImageOps
 
-    from lcad.evaluation.runs import folder_name
+    from lcad.evaluation.runs import ABLATIONS, folder_name
     from lcad.io.contact_sheet import Row, contact_sheet
     from lcad.io.images import read_image, write_image
 
@@ -127,19 +126,16 @@ def ablation_sheet(scenes: Path, results: Path, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
-    parser.add_argument("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
-    parser.add_argument("--scenes", type=int, default=200, help="rendered scenes for the table")
-    parser.add_argument("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
-    parser.add_argument(
-        "--guidance", type=float, default=1.5, help="default: %(default)s, as docs/results.md was measured with"
-    )
-    parser.add_argument("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
-    parser.add_argument("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")
+    parser = build_parser(None, __doc__)
+    add = parser.add_argument
+    add("--model", required=True, help="checkpoint folder")
+    add("--without-slr", required=True, help="one trained with latent.sites=none, see docs/mini.md")
+    add("--photos", type=Path, help="folder of captioned photos (default: scenes alone)")
+    add("--scenes", type=int, default=200, help="rendered scenes for the table")
+    add("--lpips", nargs="+", default=[], metavar="NET[=FILE]", help="as for scripts/evaluate.py")
+    add("--guidance", type=float, default=1.5, help="default: %(default)s, as docs/results.md was measured with")
+    add("--work", type=Path, default=Path("runs/results"), help="folder for scenes, results and scores")
+    add("--output", type=Path, required=True, help="folder for results.md and its pictures; replaced")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

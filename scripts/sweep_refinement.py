@@ -11,7 +11,7 @@ which. Writes refinement.csv (a row for each setting) and refinement.png (the cu
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 STRENGTHS = (0.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)  # 0: no refinement
 RANGES = ((0.0, 0.1), (0.0, 0.25), (0.0, 0.5), (0.25, 1.0), (0.5, 1.0))
@@ -80,9 +80,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
     parser.add_argument("--scenes", type=Path, required=True, help="folder of rendered scenes of one kind of object")
     parser.add_argument("--number", type=int, default=100, help="scenes with several objects")

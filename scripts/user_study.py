@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 
 
 def build(args: argparse.Namespace) -> int:
@@ -32,7 +32,8 @@ def build(args: argparse.Namespace) -> int:
 
 
 def tally(args: argparse.Namespace) -> int:
-    from lcad.evaluation.user_votes import markdown, write_csv
+    from lcad.evaluation.scoring import write_rows
+    from lcad.evaluation.user_votes import markdown
     from lcad.evaluation.user_votes import tally as tally_votes
     from lcad.io.images import write_bytes
 
@@ -43,14 +44,12 @@ def tally(args: argparse.Namespace) -> int:
     print(table, end="")
     if args.output:
         write_bytes(args.output / "table2.md", table.encode())
-        write_csv(args.output / "table2.csv", rows)
+        write_rows(args.output / "table2.csv", rows)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = build_parser(None, __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", help="results of several methods -> study.html and key.json")
     builder.set_defaults(action=build)

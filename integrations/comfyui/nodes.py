@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lcad.color import rgb_to_luminance
 from lcad.io.prepared_photo import PreparedPhoto
+from lcad.masks.from_text import some_masks
 from lcad.masks.sources import build_finder
 from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LCADPipeline
@@ -136,8 +137,7 @@ class FindMasks:
         found, shown, lines = [], [], []
         for number, photo in enumerate(photos_of(image)):
             prepared = PreparedPhoto.of(photo)
-            result = finder(Path(), prepared, caption) if caption.strip() else None
-            instances = None if result is None or not result.instances.phrases else result.instances
+            instances = some_masks(finder(Path(), prepared, caption)) if caption.strip() else None
             found.append(instances)
             if instances is not None:
                 shown.append(enlarge(instances.masks, prepared))

@@ -18,8 +18,7 @@ USER_ERRORS = (OSError, ValueError)
 REPOSITORY = Path(__file__).resolve().parents[2]
 """Holds checkpoints/, configs/ and data/ in a checkout; an installed wheel comes without them."""
 
-OUTPUT = Path("outputs")
-"""Where results are written if no folder is given."""
+INTERRUPTED = 130  # exit status, as shells have it
 
 EXTRAS = {
     "gradio": ("web",),
@@ -124,6 +123,16 @@ def add_look(add: Callable[..., object]) -> None:
         type=float,
         default=PLAIN_LOOK["warmth"],
         help="-1 cooler, 0 as the model made it (default), 1 warmer",
+    )
+
+
+def add_output(add: Callable[..., object]) -> None:
+    """Where results are written, and in which format; `add` as above."""
+    add("--output", type=Path, default=Path("outputs"), help="folder for results (default: %(default)s)")
+    add(
+        "--format",
+        choices=["png", "tif", "jpg", "webp", "bmp"],
+        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
     )
 
 

@@ -16,25 +16,19 @@ from ldm.devices import DTYPES
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = build_parser("lcad convert", __doc__)
-    parser.add_argument("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
-    parser.add_argument("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
-    parser.add_argument("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
-    parser.add_argument(
-        "--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="of the written weights (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--sites",
-        choices=SITES,
-        default=UNetConfig.sites,
-        help="channel-extended convolutions (default: %(default)s)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", type=Path, help="diffusers folder, or single .ckpt / .safetensors file")
+    add("output", type=Path, help="folder to write, for LCADPipeline.from_pretrained")
+    add("--text-heads", type=int, help="text attention heads of a single file (default: as CLIP)")
+    add("--dtype", choices=DTYPES, default=next(iter(DTYPES)), help="of the written weights (default: %(default)s)")
+    add("--sites", choices=SITES, default=UNetConfig.sites, help="channel-extended convolutions (default: %(default)s)")
+    add(
         "--image-size",
         type=int,
         default=ModelConfig.image_size,
         help="photos are brought to this size squared (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="write into a folder that is not empty")
+    add("--overwrite", action="store_true", help="write into a folder that is not empty")
     return parser.parse_args(argv)
 
 
@@ -51,11 +45,7 @@ def check_output(source: Path, output: Path, overwrite: bool) -> None:
 def run(args: argparse.Namespace) -> int:
     check_output(args.source, args.output, args.overwrite)
     conversion = convert(
-        args.source,
-        text_heads=args.text_heads,
-        sites=args.sites,
-        image_size=args.image_size,
-        dtype=DTYPES[args.dtype],
+        args.source, text_heads=args.text_heads, sites=args.sites, image_size=args.image_size, dtype=DTYPES[args.dtype]
     )
     conversion.pipeline.save_pretrained(args.output)
     print(conversion.summary())

@@ -85,13 +85,11 @@ def write_table(args: argparse.Namespace, table: list["Cell"], dataset: str) -> 
 
     how = "squashed" if args.fit == "squash" else "cropped to their middle square and resized"
     note = f"At {args.size}x{args.size}, photos that are not square {how}; the paper's numbers are on {dataset}."
-    for suffix, text in (
-        ("md", tables.to_markdown(table, note)),
-        ("csv", tables.to_csv(table, args.fit)),
-        ("tex", tables.to_latex(table, note)),
-    ):
+    markdown = tables.to_markdown(table, note)
+    texts = {"md": markdown, "csv": tables.to_csv(table, args.fit), "tex": tables.to_latex(table, note)}
+    for suffix, text in texts.items():
         write_bytes(args.output / f"table{args.table}.{suffix}", text.encode())
-    print(tables.to_markdown(table, note))
+    print(markdown)
 
 
 def results_folder(args: argparse.Namespace) -> Path:

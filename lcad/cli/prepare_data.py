@@ -35,15 +35,8 @@ def run(args: argparse.Namespace) -> int:
     problems: list[str] = []
     with ExitStack() as stack:
         photos, captions = choose(args, stack, problems.append)
-        rows = preparation.prepare(
-            photos,
-            captions,
-            args.output,
-            args.level,
-            problems.append,
-            args.overwrite,
-            lambda items: tqdm(items, "preparing", unit="photo", disable=None),
-        )
+        bar = lambda items: tqdm(items, "preparing", unit="photo", disable=None)  # noqa: E731
+        rows = preparation.prepare(photos, captions, args.output, args.level, problems.append, args.overwrite, bar)
     warning = preparation.count_warning(f"{args.data_set} {args.split}", len(rows))
     extra = preparation.left_over(args.output, rows)
     if warning:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import provider_options, reporting, take_new_names
+from lcad.cli.common import INTERRUPTED, provider_options, reporting, take_new_names
 from lcad.cli.sample_options import EXAMPLES, parse
 from ldm.devices import DTYPES, choose_device, launch
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "main", "parse"]
 ABSENT_LINES = 5  # of captions whose photos are not there
-INTERRUPTED = 130  # exit status, as shells have it
 
 
 def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
@@ -38,9 +37,8 @@ def find_jobs(args: argparse.Namespace) -> tuple[list, list[str], list[str]]:
     everywhere = parse_targets(args.color, args.cwd)
     for folder, photos in inventory.photos.items():
         captions = read_captions(folder, args.captions)
-        if args.input.is_dir() and not (
-            args.recursive and args.captions
-        ):  # one caption file may be for several folders
+        # one caption file may be for several folders
+        if args.input.is_dir() and not (args.recursive and args.captions):
             there = {photo.name for photo in photos} | {path.name for path in inventory.not_read}
             absent += [f"captions name {name!r}, which is not in {folder}" for name in sorted(captions.keys() - there)]
         if args.caption is not None:
@@ -135,8 +133,7 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
             for note in notes:
                 print(one_line(f"note: {note}"), file=sys.stderr)
             for line in not_read:
-                runner.summary.failed += 1
-                runner.summary.add_problem(line)
+                runner.summary.fail(line)
         return colorize(args, runner, jobs, record, fabric, recorded)
     finally:
         record.close()
@@ -187,12 +184,7 @@ def colorize(
 
 def tell(summary: "Summary", output: Path) -> int:
     """Write the contact sheet and say what came of the run -> exit status."""
-    sheet = None
-    if summary.rows:
-        try:
-            sheet = summary.write_sheet(output)
-        except OSError as error:
-            summary.add_problem(f"contact sheet in {output}: cannot be written ({error.strerror or error})")
+    sheet = summary.try_sheet(output)
     print(f"{summary.written} colorized, {summary.kept} kept from before, {summary.failed} failed; see {output}")
     if sheet is not None and (sheet.stem != "contact_sheet" or summary.written + summary.kept > len(summary.rows)):
         print(f"{sheet.name} shows {len(summary.rows)} photos")
@@ -216,12 +208,8 @@ def show_plan(runner: "FolderRun", jobs: list["Job"], processes: int) -> int:
         print(f"{state:>10}  " + one_line(f"{job.photo}  {job.caption or '(automatic)'}"))
     print(", ".join(f"{number} {state}" for state, number in counts.items()))
     if first is not None:
-        minutes = (
-            counts["new"]
-            * seconds_per_photo(runner.pipeline, runner.settings, first.photo, first.caption)
-            / 60
-            / processes
-        )
+        each = seconds_per_photo(runner.pipeline, runner.settings, first.photo, first.caption)
+        minutes = counts["new"] * each / 60 / processes
         print(f"about {minutes:.1f} min without masks, by two short runs over " + one_line(first.photo.name))
     return 0
 

@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import OUTPUT, REPOSITORY, add_look, add_provider_options, build_parser
+from lcad.cli.common import REPOSITORY, add_look, add_output, add_provider_options, build_parser
 from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
 from lcad.inference.plan import Settings
@@ -165,18 +165,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("results and runs").add_argument
-    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
-    add(
-        "--format",
-        choices=["png", "tif", "jpg", "webp", "bmp"],
-        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
-    )
-    add(
-        "--resume",
-        type=Path,
-        metavar="FOLDER",
-        help="go on with a run that was stopped, by its output folder",
-    )
+    add_output(add)
+    add("--resume", type=Path, metavar="FOLDER", help="go on with a run that was stopped, by its output folder")
     add("--replay", type=Path, metavar="RUN.JSONL", help="run the command of a record again and compare the pixels")
     add("--dry-run", action="store_true", help="only list what would be done, and estimate the time")
     add("--overwrite", action="store_true", help="replace results that were made with other settings")

@@ -71,25 +71,24 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser("lcad steer", __doc__)
-    parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--input", type=Path, help="folder of photos")
-    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
-    parser.add_argument("--instances", type=Path, help="masks of the photos' objects, in COCO's format")
-    parser.add_argument(
-        "--photos", type=int, default=20, help="photos whose colour word is swapped, largest objects first"
-    )
-    parser.add_argument("--scenes", type=Path, help="folder of rendered scenes, see scripts/render_scenes.py")
-    parser.add_argument("--number", type=int, default=100, help="scenes with several objects")
-    parser.add_argument("--level", default="complete", help="their captions: complete (with position words), ...")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", required=True, help="checkpoint folder")
+    add("--input", type=Path, help="folder of photos")
+    add("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    add("--instances", type=Path, help="masks of the photos' objects, in COCO's format")
+    add("--photos", type=int, default=20, help="photos whose colour word is swapped, largest objects first")
+    add("--scenes", type=Path, help="folder of rendered scenes, see scripts/render_scenes.py")
+    add("--number", type=int, default=100, help="scenes with several objects")
+    add("--level", default="complete", help="their captions: complete (with position words), ...")
+    add(
         "--masks",
         default=MASK_SOURCES[0],
         choices=MASK_SOURCES,
         help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
-    parser.add_argument("--output", type=Path, help="folder for one CSV of rows each")
-    parser.add_argument("--steps", type=int, help="default: the model's own")
-    parser.add_argument("--guidance", type=float, help="default: the model's own")
-    parser.add_argument("--device", default="auto")
+    add("--output", type=Path, help="folder for one CSV of rows each")
+    add("--steps", type=int, help="default: the model's own")
+    add("--guidance", type=float, help="default: the model's own")
+    add("--device", default="auto")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))

@@ -25,16 +25,9 @@ def run(args: argparse.Namespace, started: float) -> int:
 
     size = parse_size(args.pieces) if args.pieces else None
     steps = choose_steps(args.from_scratch, args.without_slr)
-    model = run_steps(
-        steps,
-        REPOSITORY / "configs",
-        args.packed,
-        args.output,
-        args.minutes,
-        args.overrides,
-        lambda config, resume: train(config, *stage_of(config), resume),
-        started,
-    )
+    configs = REPOSITORY / "configs"
+    train_step = lambda config, resume: train(config, *stage_of(config), resume)  # noqa: E731
+    model = run_steps(steps, configs, args.packed, args.output, args.minutes, args.overrides, train_step, started)
     minutes = (time.monotonic() - started) / 60
     print(f"wrote {model} in {minutes:.1f} min; try: lcad sample --model {model}")
     if size:
@@ -46,15 +39,14 @@ def run(args: argparse.Namespace, started: float) -> int:
 def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     parser = build_parser("lcad train mini", __doc__)
-    parser.add_argument("--packed", type=Path, nargs="+", required=True, help="folders that pack_data.py wrote")
-    parser.add_argument(
-        "--minutes", type=float, default=12, help="for everything, loading included (default: %(default)g)"
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/mini_128"), help="default: %(default)s")
-    parser.add_argument("--from-scratch", action="store_true", help="train autoencoder and luminance encoder too")
-    parser.add_argument("--without-slr", action="store_true", help="also the variant that Table 1 needs")
-    parser.add_argument("--pieces", metavar="SIZE", help="also write the model in pieces of this size, such as 15MB")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of all steps, such as trainer.batch_size=64")
+    add = parser.add_argument
+    add("--packed", type=Path, nargs="+", required=True, help="folders that pack_data.py wrote")
+    add("--minutes", type=float, default=12, help="for everything, loading included (default: %(default)g)")
+    add("--output", type=Path, default=Path("runs/mini_128"), help="default: %(default)s")
+    add("--from-scratch", action="store_true", help="train autoencoder and luminance encoder too")
+    add("--without-slr", action="store_true", help="also the variant that Table 1 needs")
+    add("--pieces", metavar="SIZE", help="also write the model in pieces of this size, such as 15MB")
+    add("overrides", nargs="*", metavar="key=value", help="of all steps, such as trainer.batch_size=64")
     args = parser.parse_args(argv)
     if args.minutes <= 0:
         parser.error(f"--minutes must be above 0, got {args.minutes}")

@@ -17,20 +17,17 @@ Exit status: 0 all done, 1 some photos failed, 2 nothing could be done.
 
 import argparse
 import sys
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import OUTPUT, build_parser, reporting
+from lcad.cli.common import INTERRUPTED, add_output, build_parser, reporting
 from lcad.defaults import SEED
 from ldm.devices import DTYPES
 
 if TYPE_CHECKING:
     from lcad.cli.transfer_run import Filler
     from lcad.inference.plan import Job
-
-INTERRUPTED = 130  # exit status, as shells have it
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--colors", type=Path, help="the photo in colour, or a folder of such, called as the photos are"
     )
     source.add_argument("--reference", type=Path, help="one photo whose colours go to similar things in all photos")
-    add("--output", type=Path, default=OUTPUT, help="folder for results (default: %(default)s)")
-    add(
-        "--format",
-        choices=["png", "tif", "jpg", "webp", "bmp"],
-        help="of the results (default: TIFF for TIFF, PNG for all else; both keep 16 bit)",
-    )
+    add_output(add)
     add("--show-confidence", action="store_true", help="write confidence/: what does not fit is red there")
     add("--model", help="checkpoint folder or hub id, for what does not fit (default: it stays grey)")
     add("--captions", type=Path, help="caption file for --model (default: looked for beside the photos)")
@@ -90,6 +82,7 @@ def pair_up(photos: list[Path], colors: Path) -> Pairs:
         FileNotFoundError: no such file or folder, or no image in it.
         ValueError: one picture for several photos.
     """
+    from lcad.inference.plan import folded
     from lcad.io.images import list_images
 
     pictures = list_images(colors)
@@ -102,12 +95,12 @@ def pair_up(photos: list[Path], colors: Path) -> Pairs:
         return Pairs({photos[0]: colors}, [], [])
     by_stem: dict[str, list[Path]] = {}
     for picture in pictures:
-        by_stem.setdefault(_folded(picture.stem), []).append(picture)
+        by_stem.setdefault(folded(picture.stem), []).append(picture)
     pairs, problems = {}, []
     for photo in photos:
-        found = by_stem.get(_folded(photo.stem), [])
+        found = by_stem.get(folded(photo.stem), [])
         if len(found) > 1:  # the same whole name, then
-            found = [picture for picture in found if _folded(picture.name) == _folded(photo.name)] or found
+            found = [picture for picture in found if folded(picture.name) == folded(photo.name)] or found
         if len(found) == 1:
             pairs[photo] = found[0]
         elif found:
@@ -116,13 +109,9 @@ def pair_up(photos: list[Path], colors: Path) -> Pairs:
         else:
             problems.append(f"{photo}: no picture in {colors} is called {photo.stem}; give it the photo's name")
     used = set(pairs.values())
-    stems = {_folded(photo.stem) for photo in photos}
-    spare = [picture for picture in pictures if picture not in used and _folded(picture.stem) not in stems]
+    stems = {folded(photo.stem) for photo in photos}
+    spare = [picture for picture in pictures if picture not in used and folded(picture.stem) not in stems]
     return Pairs(pairs, problems, [f"{picture}: no photo is called so; it is not used" for picture in spare])
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def find_jobs(args: argparse.Namespace) -> tuple[list["Job"], Pairs]:
@@ -176,20 +165,19 @@ def run(args: argparse.Namespace) -> int:
 
     jobs, pairs = find_jobs(args)
     output = OutputFolder(args.output, args.format and f".{args.format}", overwrite=args.overwrite)
-    transfer = TransferRun(
-        output, build_filler(args), args.reference is not None, args.show_confidence, report=tqdm.write
-    )
+    fill, reference = build_filler(args), args.reference is not None
+    transfer = TransferRun(output, fill, reference, args.show_confidence, report=tqdm.write)
     for note in pairs.notes:
         print(one_line(f"note: {note}"), file=sys.stderr)
     for line in pairs.problems:
-        transfer.fail(line)
+        transfer.summary.fail(line)
     status = 0
     try:
         transfer.run(jobs, pairs.pictures, lambda items: tqdm(items, "colours", unit="photo", disable=len(items) < 2))
     except KeyboardInterrupt:
         status = INTERRUPTED
-    transfer.write_sheet()
     summary = transfer.summary
+    summary.try_sheet(args.output)
     print(f"{summary.written} coloured, {summary.kept} kept from before, {summary.failed} failed; see {args.output}")
     for problem in summary.problems:
         print(f"problem: {problem}", file=sys.stderr)

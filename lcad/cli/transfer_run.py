@@ -1,7 +1,7 @@
 """Transferring colours to the photos of a folder, one by one, as carefully as `lcad.inference.batch_runner` does."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +14,7 @@ from lcad.inference.output import OutputFolder, read_result_record
 from lcad.inference.plan import Job
 from lcad.inference.records import file_hash, model_hash, same_result, to_json
 from lcad.inference.run_records import pixel_hash
-from lcad.inference.summary import SHEET_ROWS, THUMBNAIL, Summary, one_line
+from lcad.inference.summary import SHEET_ROWS, THUMBNAIL, Summary, failure, one_line
 from lcad.io.contact_sheet import Row
 from lcad.io.images import read_image, shrink, write_bytes, write_image
 from lcad.io.photos import Photo, notes_on_writing, read_photo, write_photo
@@ -42,12 +42,9 @@ class Filler:
 
     def __call__(self, luminance: Tensor, caption: str) -> Tensor:
         """L (1, H, W) -> the model's picture, sRGB (3, h, w) of its own size."""
+        texts, generator = [caption or SCARCE_CAPTION], [torch.Generator().manual_seed(self.seed)]
         made = self.pipeline(
-            [luminance],
-            [caption or SCARCE_CAPTION],
-            num_inference_steps=self.steps,
-            generator=[torch.Generator().manual_seed(self.seed)],
-            output_type="decoded",
+            [luminance], texts, num_inference_steps=self.steps, generator=generator, output_type="decoded"
         )
         return cast(LCADPipelineOutput, made).images[0]
 
@@ -61,6 +58,7 @@ class TransferRun:
         reference: the pictures show similar things, not the photos.
         show_confidence: write a picture of what fits.
         report: is told of notes, a line each.
+        summary: what has come of the jobs.
     """
 
     output: OutputFolder
@@ -68,9 +66,7 @@ class TransferRun:
     reference: bool = False
     show_confidence: bool = False
     report: Callable[[str], None] = print
-
-    def __post_init__(self) -> None:
-        self.summary = Summary()
+    summary: Summary = field(default_factory=Summary)
 
     def run(
         self, jobs: list[Job], pictures: dict[Path, Path], progress: Callable[[list[Job]], Iterable[Job]] = iter
@@ -81,35 +77,23 @@ class TransferRun:
             try:
                 self._do(job, pictures[job.photo])
             except Exception as error:  # of many kinds, for files of strangers; the others go on
-                self.fail(_reason(job, error))
+                self.summary.fail(failure(job.photo, error))
         return self.summary
-
-    def fail(self, message: str) -> None:
-        self.summary.failed += 1
-        self.summary.add_problem(message)
-
-    def write_sheet(self) -> None:
-        """Write the contact sheet, if there is anything to show."""
-        if not self.summary.rows:
-            return
-        try:
-            self.summary.write_sheet(self.output.folder)
-        except OSError as error:
-            folder = self.output.folder
-            self.summary.add_problem(f"contact sheet in {folder}: cannot be written ({error.strerror or error})")
 
     def _do(self, job: Job, picture: Path) -> None:
         shown = self.output.folder / CONFIDENCE / f"{job.name}.png"
         obstacle = self.output.obstacle(job) or self._obstacle(job, shown)
         if obstacle is not None:
-            return self.fail(obstacle)
+            return self.summary.fail(obstacle)
         (path,) = self.output.results(job)
         record = self._record(job, picture, path)
         if path.exists() and not self.output.overwrite:
             if same_result(read_result_record(self.output.record(job)), record, DECISIVE):
                 self.summary.kept += 1
                 return None
-            return self.fail(f"{path}: exists already and was made differently; choose another --output or --overwrite")
+            return self.summary.fail(
+                f"{path}: exists already and was made differently; choose another --output or --overwrite"
+            )
         photo, colors = read_photo(job.photo), read_image(picture)
         for note in photo.notes + notes_on_writing(photo, path.suffix):
             self.report(one_line(f"note: {job.photo.name}: {note}"))
@@ -179,13 +163,3 @@ class TransferRun:
         ]
         small = [(title, shrink(picture.convert("RGB"), THUMBNAIL)) for title, picture in pictures]
         self.summary.rows.append(Row(small, f"{job.photo.name}: {transfer.confidence.mean():.0%} of it"))
-
-
-def _reason(job: Job, error: Exception) -> str:
-    """One line that names the photo and says what is wrong."""
-    if isinstance(error, MemoryError):
-        return f"{job.photo}: out of memory ({type(error).__name__})"
-    text = one_line(str(error)) or type(error).__name__
-    if not isinstance(error, (OSError, ValueError)):
-        text = f"{type(error).__name__}: {text}"
-    return text if job.photo.name in text else f"{job.photo}: {text}"

@@ -11,13 +11,12 @@ Photos and captions stay on the machine that runs this, and are removed when the
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import add_provider_options, build_parser, provider_options
+from lcad.cli.common import REPOSITORY, add_provider_options, build_parser, provider_options, reporting
 from lcad.defaults import DTYPES
 from lcad.web.server import Address, serve
 from lcad.web.studio import Limits, Studio
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "data" / "examples"
+EXAMPLES = REPOSITORY / "data" / "examples"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -25,7 +24,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add, limits = parser.add_argument, Limits()
     add(
         "--model",
-        default=str(ROOT / "checkpoints" / "mini"),
+        default=str(REPOSITORY / "checkpoints" / "mini"),
         help="checkpoint folder or hub id (default: the mini model)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -87,12 +86,4 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError:
         print('error: the page needs Gradio; pip install -e ".[web]"', file=sys.stderr)
         return 2
-    try:
-        return run(args)
-    except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return reporting(lambda: run(args))

@@ -290,17 +290,11 @@ def _check(arrays: dict[str, np.ndarray], sources: int) -> None:
     lengths, spans = np.diff(arrays["token_starts"]), arrays["phrase_spans"].reshape(-1, len(SPANS), 2)
     if lengths.min(initial=2) < 2 or lengths.max(initial=2) > MAX_TOKENS:
         raise ValueError(f"a text has {lengths.min()} to {lengths.max()} tokens; 2 to {MAX_TOKENS} are possible")
-    if (
-        len(spans) != len(arrays["phrase_labels"])
-        or (spans[..., 0] >= spans[..., 1]).any()
-        or (spans > MAX_TOKENS).any()
-    ):
+    impossible = (spans[..., 0] >= spans[..., 1]).any() or (spans > MAX_TOKENS).any()
+    if len(spans) != len(arrays["phrase_labels"]) or impossible:
         raise ValueError("phrases without tokens, or beyond those of a caption")
     if (arrays["phrase_labels"] == 0).any() or (arrays["phrase_labels"] & 1).any():
         raise ValueError("phrases without labels, or of label 0")
     first = Packed(arrays, [], {})
-    if arrays["caption_starts"][1] != 2 or [first.caption(EMPTY_ROW), first.caption(SCARCE_ROW)] != [
-        "",
-        SCARCE_CAPTION,
-    ]:
+    if arrays["caption_starts"][1] != 2 or [*map(first.caption, (EMPTY_ROW, SCARCE_ROW))] != ["", SCARCE_CAPTION]:
         raise ValueError(f"its first captions are not the empty one and {SCARCE_CAPTION!r}")

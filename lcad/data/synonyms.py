@@ -8,11 +8,7 @@ from pathlib import Path
 
 
 def read_synonyms(path: Path) -> dict[str, str]:
-    """Word -> synonym, both in lower case.
-
-    Raises:
-        ValueError: missing or malformed.
-    """
+    """Word -> synonym, both in lower case; raises ValueError: missing or malformed."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         rows = [line.lower().split(":") for line in lines if line and not line.startswith("#")]

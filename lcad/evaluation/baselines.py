@@ -3,7 +3,6 @@
 Each is a function of (photo (3, S, S) in [0, 1], caption) -> result of the same shape and range.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
 from lcad.config import LatentConfig
-from lcad.inference.records import file_hash, model_hash
+from lcad.inference.records import files_hash, model_hash
 from lcad.io.images import to_image, to_tensor
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.pipeline import LCADPipeline
@@ -74,11 +73,7 @@ def _checkpoint_hash(source: str) -> str:
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(source, local_files_only=True))
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin") and file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()} {file_hash(file)}\n".encode())
-    return digest.hexdigest()
+    return files_hash(folder, folder.rglob("*"), (".json", ".txt", ".safetensors", ".bin"))
 
 
 def _made_by(method: Method, name: str, **weights: str) -> Method:
@@ -113,13 +108,7 @@ def round_trip(pipeline: LCADPipeline) -> Method:
     return colorize
 
 
-def sdedit(
-    model: str | Path,
-    strength: float = 0.5,
-    steps: int = STEPS,
-    seed: int = 0,
-    device: str = "cpu",
-) -> Method:
+def sdedit(model: str | Path, strength: float = 0.5, steps: int = STEPS, seed: int = 0, device: str = "cpu") -> Method:
     """SDEdit (Meng et al. 2022) through diffusers' image-to-image pipeline of a Stable Diffusion checkpoint.
 
     Raises:

@@ -22,7 +22,7 @@ from lcad.io.images import read_image, to_tensor
 from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.coco import read_instances, segmentation_mask
 from lcad.masks.files import read_masks
-from lcad.masks.from_text import FoundMasks, MaskFinder
+from lcad.masks.from_text import FoundMasks, MaskFinder, some_masks
 from lcad.masks.types import InstanceMasks
 from lcad.models.perceptual import psnr
 from lcad.pipeline import LCADPipeline
@@ -129,7 +129,7 @@ def photo_color_control(
         rgb = to_tensor(read_image(item.photo).resize((side, side), Image.Resampling.BICUBIC))
         texts = [item.asking_for(word) for word in SWAPPED]
         photo = PreparedPhoto.of(rgb)
-        masks = [_instances(find_masks, item.photo, photo, text) for text in texts]
+        masks = [find_masks and some_masks(find_masks(item.photo, photo, text)) for text in texts]
         generators = [torch.Generator().manual_seed(0) for _ in SWAPPED]
         made = pipeline([photo] * len(texts), texts, [*masks], generator=generators, output_type="pt", **options)
         images = list(cast(LCADPipelineOutput, made).images)
@@ -142,12 +142,6 @@ def photo_color_control(
             rows.append(row | {"adherent": int(obeys(word, a, b)), "spill": spill})
         pictures.append(images)
     return rows, pictures
-
-
-def _instances(find_masks: MaskFinder | None, photo: Path, rgb: PreparedPhoto, caption: str) -> InstanceMasks | None:
-    """The masks of a caption's phrases, if there are some."""
-    found = None if find_masks is None else find_masks(photo, rgb, caption)
-    return None if found is None or not found.instances.phrases else found.instances
 
 
 def _scene_masks(folder: Path, name: str, size: tuple[int, int], objects: int) -> Tensor:
@@ -194,7 +188,7 @@ def scene_color_control(
         captions = [scenes[name]["captions"][level] for name in batch]
         photos = [PreparedPhoto.of(image) for image in rgb]
         found = [
-            _instances(find_masks, Path(name), photo, caption)
+            find_masks and some_masks(find_masks(Path(name), photo, caption))
             for name, photo, caption in zip(batch, photos, captions, strict=True)
         ]
         generators = [torch.Generator().manual_seed(0) for _ in batch]

@@ -51,16 +51,9 @@ def score_masks(
             if own:
                 truth = torch.stack(own).amax(0)
                 mask = masks.get(phrase.characters)
-                rows.append(
-                    {
-                        "name": photo.name,
-                        "phrase": phrase.text,
-                        "found": int(mask is not None),
-                        "iou": 0.0 if mask is None else iou(mask, truth),
-                        "whole": iou(torch.ones(size), truth),
-                        "center": iou(_center_box(size), truth),
-                    }
-                )
+                row = {"name": photo.name, "phrase": phrase.text, "found": int(mask is not None)}
+                row |= {"iou": 0.0 if mask is None else iou(mask, truth)}
+                rows.append(row | {"whole": iou(torch.ones(size), truth), "center": iou(_center_box(size), truth)})
     return rows
 
 

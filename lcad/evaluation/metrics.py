@@ -63,6 +63,10 @@ def adherence(photo: ScoredPhoto) -> float | None:
     return float(np.mean([name_color(mean_color(image, mask)) == color for color, mask in photo.objects]))
 
 
+def _colorfulness(rgb: np.ndarray) -> float:
+    return colorfulness(to_batch(rgb)).item()
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -78,18 +82,8 @@ METRICS: dict[str, Metric] = {
             "higher",
             lambda photo: float(structural_similarity(photo.real, photo.fake, channel_axis=-1)),
         ),
-        Metric(
-            "colorfulness",
-            "Hasler and Suesstrunk 2003, as published",
-            "",
-            lambda photo: colorfulness(to_batch(photo.fake)).item(),
-        ),
-        Metric(
-            "colorfulness_true",
-            "that of the true photo",
-            "",
-            lambda photo: colorfulness(to_batch(photo.real)).item(),
-        ),
+        Metric("colorfulness", "Hasler and Suesstrunk 2003, as published", "", lambda photo: _colorfulness(photo.fake)),
+        Metric("colorfulness_true", "that of the true photo", "", lambda photo: _colorfulness(photo.real)),
         Metric(
             "colorfulness_error",
             "absolute difference of colorfulness to the true photo's, photo by photo",

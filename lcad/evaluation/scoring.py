@@ -5,6 +5,7 @@ not square is *squashed* to a square, or *cropped* to its middle one.
 """
 
 import csv
+import io
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from scipy.stats import bootstrap
 
 from lcad.config import ModelConfig
 from lcad.evaluation.metrics import Metric, ScoredPhoto
-from lcad.io.images import list_images, read_image
+from lcad.io.images import list_images, read_image, write_bytes
 from lcad.masks.files import read_masks
 from lcad.text.color_object_pairs import asked_color
 from lcad.text.phrases import comma_parts
@@ -54,9 +55,8 @@ def find_results(samples: list[Sample], folder: Path) -> list[Path]:
         candidates = by_stem.get(sample.photo.stem, [])
         same_name = [path for path in candidates if path.name == sample.photo.name]
         if len(same_name or candidates) > 1:
-            raise ValueError(
-                f"{folder}: several results for {sample.photo.name}: {', '.join(path.name for path in candidates)}"
-            )
+            names = ", ".join(path.name for path in candidates)
+            raise ValueError(f"{folder}: several results for {sample.photo.name}: {names}")
         found += same_name or candidates
         missing += [] if candidates else [sample.photo.name]
     if missing:
@@ -153,12 +153,12 @@ def _interval(columns: tuple[np.ndarray, ...], statistic: Callable, seed: int) -
 
 
 def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write per-photo rows as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write per-photo rows as CSV; a cell that its row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def _objects(

@@ -94,10 +94,8 @@ def summary_text(summaries: dict[str, dict[str, Interval]], variants: dict[str, 
     """The same to look at: a block a method, means with their 95 % intervals, then what each measure is."""
     lines = []
     for method, summary in summaries.items():
-        lines += [
-            method,
-            *(f"  {name:24} {m:8.4g}  [{low:.4g}, {high:.4g}]" for name, (m, low, high) in summary.items()),
-        ]
+        lines.append(method)
+        lines += [f"  {name:24} {m:8.4g}  [{low:.4g}, {high:.4g}]" for name, (m, low, high) in summary.items()]
     return "\n".join([*lines, *(f"{name}: {variant}" for name, variant in variants.items())])
 
 

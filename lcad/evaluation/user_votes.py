@@ -1,7 +1,5 @@
 """The votes of a user study: vote files and keys of `lcad.evaluation.user_study` -> the shares of Table 2."""
 
-import csv
-import io
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
@@ -10,14 +8,13 @@ from typing import Any
 
 from lcad.evaluation.tables import PAPER
 from lcad.evaluation.user_study import Key, read_json, read_key
-from lcad.io.images import write_bytes
 
 CONFIDENCE = 0.95
 VOTE_FIELDS = {"study": "str", "volunteer": "str", "saved": "str", "votes": "dict"}
 
 
 def tally(keys: list[Path], votes: list[Path]) -> tuple[list[dict], list[str]]:
-    """Count vote files -> rows for `markdown` and `write_csv`, and one line for each file that was not counted.
+    """Count vote files -> rows for `markdown` and a CSV, and one line for each file that was not counted.
 
     A row holds experiment, dataset, method, votes, total, and in percent: share, low and high (Wilson's interval at
     `CONFIDENCE`, every vote taken as independent), and the paper's share on each of its data sets, "" if it has none.
@@ -73,14 +70,6 @@ def markdown(rows: list[dict]) -> str:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(path, buffer.getvalue().encode())
 
 
 def _latest_votes(sources: list[Path], keys: dict[str, Key]) -> tuple[list[dict], list[str]]:

@@ -22,15 +22,8 @@ def instance_report(result: Image.Image, instances: InstanceMasks) -> list[dict]
         lab = mean_color(small, own)
         asked = one_color(phrase.colors) if phrase.colors else asked_color(phrase.text)
         name = name_color(lab)
-        rows.append(
-            {
-                "phrase": phrase.text,
-                "asked": asked,
-                "obtained": np.round(lab, 1).tolist(),
-                "name": name,
-                "adherent": None if asked is None else asked == name,
-            }
-        )
+        row = {"phrase": phrase.text, "asked": asked, "obtained": np.round(lab, 1).tolist(), "name": name}
+        rows.append(row | {"adherent": None if asked is None else asked == name})
     return rows
 
 

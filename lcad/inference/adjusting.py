@@ -86,15 +86,15 @@ def with_look(photo: Photo, before: Look, after: Look) -> np.ndarray:
         ValueError: see `lcad.recoloring.looks.change_look`.
     """
     height, width = photo.values.shape[:2]
-    values = np.empty((height, width, 3), photo.values.dtype)
-    peak = np.iinfo(values.dtype).max
-    for rows in strips(height, width):
+    peak = np.iinfo(photo.values.dtype).max
+
+    def looked(rows: slice) -> torch.Tensor:
         part = photo.values[rows]
         rgb = part.astype(np.float32) / peak if photo.space is None else linear_to_srgb(photo.space.linear(part))
         rgb = np.broadcast_to(rgb[..., None], (*rgb.shape, 3)) if rgb.ndim == 2 else rgb
-        looked = change_look(torch.from_numpy(np.array(rgb, np.float32)).movedim(-1, 0), before, after)
-        values[rows] = photo.encoded(looked)
-    return values
+        return change_look(torch.from_numpy(np.array(rgb, np.float32)).movedim(-1, 0), before, after)
+
+    return photo.encoded_strips((height, width), ((rows, looked(rows)) for rows in strips(height, width)))
 
 
 def _look_of(record: dict) -> Look:

@@ -18,7 +18,7 @@ from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, OutputFolder, read_r
 from lcad.inference.plan import Job, Settings, plan_batches
 from lcad.inference.reading import read_ahead
 from lcad.inference.records import DECISIVE, MASKS, Recorder, file_hash, same_result
-from lcad.inference.summary import Summary, one_line
+from lcad.inference.summary import Summary, failure, one_line
 from lcad.io.contact_sheet import contact_sheet
 from lcad.io.images import ImageError, read_image, read_size, shrink, write_image
 from lcad.io.photos import Photo, notes_on_writing
@@ -316,8 +316,7 @@ class FolderRun:
             self._report(one_line(f"note: {job.photo.name}: {note}"))
 
     def _fail(self, job: Job, message: str) -> None:
-        self.summary.failed += 1
-        self.summary.add_problem(message)
+        self.summary.fail(message)
         self._log({"name": job.name, "outcome": "failed", "problem": one_line(message)})
 
     def _log(self, line: dict) -> None:
@@ -333,10 +332,7 @@ def _reason(job: Job, error: Exception) -> str:
     """One line that names the photo and says what is wrong."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return f"{job.photo}: out of memory; try a smaller --resolution or --tiled-resolution ({type(error).__name__})"
-    text = one_line(str(error)) or type(error).__name__
-    if not isinstance(error, (OSError, ValueError)):
-        text = f"{type(error).__name__}: {text}"
-    return text if job.photo.name in text else f"{job.photo}: {text}"
+    return failure(job.photo, error)
 
 
 def _prepared(photo: Photo) -> PreparedPhoto:

@@ -123,9 +123,9 @@ def result_names(photos: list[Path]) -> dict[Path, str]:
     choices = {photo: _choices(photo.name) for photo in photos}
     chosen = dict.fromkeys(photos, 0)
     while True:
-        same = Counter(_folded(choices[photo][k]) for photo, k in chosen.items())
+        same = Counter(folded(choices[photo][k]) for photo, k in chosen.items())
         same[CONTACT_SHEET] += 1
-        clashing = [photo for photo, k in chosen.items() if same[_folded(choices[photo][k])] > 1]
+        clashing = [photo for photo, k in chosen.items() if same[folded(choices[photo][k])] > 1]
         if not clashing:
             return {photo: choices[photo][k] for photo, k in chosen.items()}
         least = min(chosen[photo] for photo in clashing)
@@ -146,7 +146,8 @@ def _cut(text: str) -> str:
     return os.fsencode(text)[: NAME_BYTES - 9].decode("utf-8", "ignore")
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name as names are compared: without differences of case and of Unicode's composition."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

@@ -17,15 +17,7 @@ from lcad.text.captions import SCARCE_CAPTION
 
 PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 MASKS = ("masks_sha256", "color_masks_sha256")
-DECISIVE = (
-    "photo_sha256",
-    "caption",
-    "settings",
-    "colors",
-    "model_sha256",
-    "dtype",
-    *MASKS,
-)  # of a record, for a result
+DECISIVE = ("photo_sha256", "caption", "settings", "colors", "model_sha256", "dtype", *MASKS)  # for a result
 
 
 class Recorder:
@@ -90,14 +82,21 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_hash(folder: Path, found: Iterable[Path], suffixes: tuple[str, ...]) -> str:
+    """SHA-256 over the names and contents of what is found in a folder and has one of the suffixes."""
+    digest = hashlib.sha256()
+    for file in sorted(found):
+        if file.suffix in suffixes and file.is_file():
+            digest.update(f"{file.relative_to(folder).as_posix()} {file_hash(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def model_hash(pipeline: LCADPipeline) -> str:
     """SHA-256 over the checkpoint's configs and weights: of its files, or of the tensors if it was made in memory."""
-    digest, source = hashlib.sha256(), pipeline.source
+    source = pipeline.source
     if source is not None:
-        for file in sorted(path for pattern in ("*", "*/*") for path in source.glob(pattern)):
-            if file.suffix in (".json", ".safetensors", ".txt") and file.is_file():
-                digest.update(f"{file.relative_to(source).as_posix()} {file_hash(file)}\n".encode())
-        return digest.hexdigest()
+        return files_hash(source, (*source.glob("*"), *source.glob("*/*")), (".json", ".safetensors", ".txt"))
+    digest = hashlib.sha256()
     digest.update(repr(sorted(pipeline.config.items())).encode())
     for part in (pipeline.unet, pipeline.luminance_encoder, pipeline.vae, pipeline.text_encoder):
         for name, value in part.state_dict().items():

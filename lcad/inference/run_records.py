@@ -121,11 +121,8 @@ class RecordedRun:
     @property
     def batches(self) -> dict[str, tuple[str, ...]]:
         """result name -> the names of the batch that the model made it in."""
-        return {
-            name: tuple(map(str, row["batch"]))
-            for name, row in self.photos.items()
-            if isinstance(row.get("batch"), list)
-        }
+        listed = {name: row.get("batch") for name, row in self.photos.items()}
+        return {name: tuple(map(str, batch)) for name, batch in listed.items() if isinstance(batch, list)}
 
 
 def read_record(path: Path) -> RecordedRun:
@@ -142,9 +139,8 @@ def read_record(path: Path) -> RecordedRun:
         if isinstance(row.get("name"), str):  # a photo that was kept has its pixels in an earlier line
             photos[row["name"]] = photos.get(row["name"], {}) | row
     run = runs[-1]
-    return RecordedRun(
-        [str(part) for part in run["command"]], str(run.get("model_sha256")), photos, Path(str(run.get("cwd", "")))
-    )
+    command = [str(part) for part in run["command"]]
+    return RecordedRun(command, str(run.get("model_sha256")), photos, Path(str(run.get("cwd", ""))))
 
 
 def differences(before: RecordedRun, after: RecordedRun) -> tuple[int, list[str]]:

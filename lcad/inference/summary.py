@@ -49,6 +49,11 @@ class Summary:
     def add_problem(self, message: str) -> None:
         self.problems.append(one_line(message))
 
+    def fail(self, message: str) -> None:
+        """Count a photo as failed, and say why."""
+        self.failed += 1
+        self.add_problem(message)
+
     def add_row(
         self, job: Job, photo: Image.Image, results: list[Image.Image], reports: Iterable[list[dict]] = ()
     ) -> None:
@@ -84,6 +89,14 @@ class Summary:
         write_bytes(path, buffer.getvalue())
         return path
 
+    def try_sheet(self, folder: Path) -> Path | None:
+        """As `write_sheet`, if there is anything to show; that it cannot be written is a problem among others."""
+        try:
+            return self.write_sheet(folder) if self.rows else None
+        except OSError as error:
+            self.add_problem(f"contact sheet in {folder}: cannot be written ({error.strerror or error})")
+            return None
+
 
 def is_own_sheet(path: Path) -> bool:
     """Is this file a contact sheet that an earlier run has written?"""
@@ -99,6 +112,16 @@ def is_own_sheet(path: Path) -> bool:
 def one_line(message: str) -> str:
     """A message on one line; what is no UTF-8 in a file's name is shown as \\udcxx."""
     return plain_line(message.encode("utf-8", "backslashreplace").decode())
+
+
+def failure(photo: Path, error: Exception) -> str:
+    """One line that names the photo and says what is wrong."""
+    if isinstance(error, MemoryError):
+        return f"{photo}: out of memory ({type(error).__name__})"
+    text = one_line(str(error)) or type(error).__name__
+    if not isinstance(error, (OSError, ValueError)):
+        text = f"{type(error).__name__}: {text}"
+    return text if photo.name in text else f"{photo}: {text}"
 
 
 def _verdict(row: dict) -> str:

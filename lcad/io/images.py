@@ -60,22 +60,14 @@ def decode_image(file: BinaryIO, name: str) -> Image.Image:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Read a photo with the depth, transparency and colour space that it has.
-
-    Raises:
-        ImageError: see `read_image`.
-    """
+    """Read a photo with the depth, transparency and colour space that it has; raises ImageError as `read_image`."""
     # an open file: given a path, Pillow 13 maps uncompressed images into memory and garbles those stored on their side
     with _checked(str(path)), _opened(path) as file:
         return decode(file, MAX_PIXELS)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) of what `read_pixels` returns, from the file's header.
-
-    Raises:
-        ImageError: see `read_image`.
-    """
+    """(width, height) of what `read_pixels` returns, from the file's header; raises ImageError as `read_image`."""
     with _checked(str(path)), _opened(path) as file:
         return image_size(file)
 

@@ -68,12 +68,8 @@ def texts_of(image: Image.Image, file: BinaryIO) -> tuple[list[Text], list[str]]
 
 def jpeg_comments(texts: list[Text]) -> bytes:
     """The segments of a JPEG; those that are too long are left out."""
-    contents = [text.as_comment() for text in texts]
-    return b"".join(
-        b"\xff\xfe" + (len(content) + 2).to_bytes(2, "big") + content
-        for content in contents
-        if 0 < len(content) <= LONGEST
-    )
+    kept = [content for content in (text.as_comment() for text in texts) if 0 < len(content) <= LONGEST]
+    return b"".join(b"\xff\xfe" + (len(content) + 2).to_bytes(2, "big") + content for content in kept)
 
 
 def notes_on_texts(texts: list[Text], suffix: str) -> list[str]:

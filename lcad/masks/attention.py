@@ -45,9 +45,8 @@ def phrase_attention(
             maps[logits.shape[-2]].append(torch.stack(words, dim=1).sigmoid().cpu())
         return logits
 
-    noise = torch.randn(
-        2, pipeline.vae.config.latent_channels, *latent_size, generator=torch.Generator().manual_seed(seed)
-    )
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(2, pipeline.vae.config.latent_channels, *latent_size, generator=generator)
     last = torch.tensor(pipeline.scheduler.config.num_train_timesteps - 1, device=text.device)
     responses = pipeline.unet.luminance_responses(features.to(pipeline.unet.dtype))
     text = text.to(pipeline.unet.dtype)

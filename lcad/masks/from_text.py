@@ -52,6 +52,11 @@ class FoundMasks:
     notes: list[str] = field(default_factory=list)
 
 
+def some_masks(found: FoundMasks | None) -> InstanceMasks | None:
+    """What was found, for the pipeline; None: no phrase has a mask."""
+    return found.instances if found is not None and found.instances.phrases else None
+
+
 MaskFinder = Callable[[Path, PreparedPhoto, str], FoundMasks | None]
 """(file, the photo in it, caption) -> masks; None if there are none."""
 
@@ -90,12 +95,13 @@ def kept_masks(find: MaskFinder, folder: Path, tokenizer: CLIPTokenizer, model: 
         read = _read_kept(file, caption, tokenizer)
         if read is None:
             found = find(path, photo, caption)
-            if found is None or not found.instances.phrases:
+            instances = some_masks(found)
+            if instances is None:
                 return found
-            spans = json.dumps([phrase.characters for phrase in found.instances.phrases])
+            spans = json.dumps([phrase.characters for phrase in instances.phrases])
             folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(file) as out:
-                out.write(save({"masks": found.instances.masks.contiguous()}, {"spans": spans}))
+                out.write(save({"masks": instances.masks.contiguous()}, {"spans": spans}))
             read = _read_kept(file, caption, tokenizer)
         return read
 
@@ -128,8 +134,7 @@ def masks_from_captions(
 ) -> list[InstanceMasks | None]:
     """What `build_region_finder` finds in photos; None: nothing."""
     find = build_region_finder(pipeline, luminance_regions)
-    found = [find(Path(), photo, caption) for photo, caption in zip(photos, captions, strict=True)]
-    return [None if item is None or not item.instances.phrases else item.instances for item in found]
+    return [some_masks(find(Path(), photo, caption)) for photo, caption in zip(photos, captions, strict=True)]
 
 
 def match_phrases(

@@ -1,5 +1,7 @@
 """From a config or a checkpoint folder to modules: the one place where sizes meet classes."""
 
+from dataclasses import asdict
+
 import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
@@ -27,15 +29,7 @@ def build_parts(model: ModelConfig, seed: int = 0) -> dict:
         raise ValueError(f"model.hint_scale: got {model.hint_scale!r}; allowed: {', '.join(HINT_SCALES)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = model.autoencoder
-        vae = build_autoencoder(
-            parts.block_out_channels,
-            parts.layers_per_block,
-            parts.latent_channels,
-            parts.norm_num_groups,
-            parts.scaling_factor,
-            model.image_size,
-        )
+        vae = build_autoencoder(**asdict(model.autoencoder), sample_size=model.image_size)
         return dict(
             vae=vae,
             unet=_build_unet(model, vae),
@@ -59,15 +53,8 @@ def _build_text_encoder(text: TextConfig, seed: int) -> CLIPTextModel:
 
 
 def _build_unet(model: ModelConfig, vae: AutoencoderKL) -> ExtendedUNet:
-    sizes = model.unet
-    base = unet_config(
-        sizes.block_out_channels,
-        sizes.attention_levels,
-        sizes.layers_per_block,
-        sizes.attention_heads,
-        model.text.hidden_size,
-        sizes.norm_num_groups,
-        model.autoencoder.latent_channels,
-        model.image_size // latent_stride(vae),
-    )
-    return ExtendedUNet(**base, luminance_channels=model.autoencoder.block_out_channels[-1], sites=sizes.sites)
+    sizes, parts = asdict(model.unet), model.autoencoder
+    sites = sizes.pop("sites")
+    sizes |= {"latent_channels": parts.latent_channels, "sample_size": model.image_size // latent_stride(vae)}
+    base = unet_config(**sizes, cross_attention_dim=model.text.hidden_size)
+    return ExtendedUNet(**base, luminance_channels=parts.block_out_channels[-1], sites=sites)

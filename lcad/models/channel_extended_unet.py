@@ -126,9 +126,8 @@ class ExtendedUNet(UNet2DConditionModel):
 
     def with_sites(self, sites: str) -> "ExtendedUNet":
         """This UNet's weights with other sites; new extensions start at zero, those of both are kept."""
-        options = {
-            name: self.config[name] for name in inspect.signature(ExtendedUNet.__init__).parameters if name != "self"
-        }
+        names = inspect.signature(ExtendedUNet.__init__).parameters
+        options = {name: self.config[name] for name in names if name != "self"}
         extended = ExtendedUNet(**{**options, "sites": sites}).to(self.device, self.dtype)
         own = self.state_dict()
         kept = {name: own.get(name, value) for name, value in extended.state_dict().items()}
@@ -184,10 +183,8 @@ class ExtendedUNet(UNet2DConditionModel):
             logit_transform: what is done to the attention logits of this call.
         """
         if logit_transform is not None:
-            kwargs["cross_attention_kwargs"] = {
-                **(kwargs.get("cross_attention_kwargs") or {}),
-                "logit_transform": logit_transform,
-            }
+            given = kwargs.get("cross_attention_kwargs") or {}
+            kwargs["cross_attention_kwargs"] = {**given, "logit_transform": logit_transform}
         with self.conditioned_on(responses):
             return super().forward(sample, timestep, encoder_hidden_states, **kwargs)
 

@@ -210,16 +210,9 @@ def color_rows(rgb: Tensor, edges: Tensor, colors: Sequence[Color], names: Seque
         mean = _mean(lab, mask)
         red, green, blue = lab_to_rgb(mean[:, None, None]).flatten().tolist()
         left, least = delta_e(_lab(color), mean), least_delta_e(lab[:1], mask, color)
-        rows.append(
-            {
-                "where": names[number] if names else str(number),
-                "asked": to_hex(color),
-                "obtained": to_hex((red, green, blue)),
-                "delta_e": round(left, 2),
-                "least_delta_e": round(least, 2),
-                "limited_by_luminance": min(left, least) > REACHED,
-            }
-        )
+        row: dict = {"where": names[number] if names else str(number), "asked": to_hex(color)}
+        row |= {"obtained": to_hex((red, green, blue)), "delta_e": round(left, 2), "least_delta_e": round(least, 2)}
+        rows.append(row | {"limited_by_luminance": min(left, least) > REACHED})
     return rows
 
 

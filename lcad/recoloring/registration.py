@@ -66,11 +66,7 @@ class Registration:
 
 
 def register(photo: np.ndarray, picture: np.ndarray) -> Registration:
-    """Find a photo (H, W) in a picture (h, w), both L.
-
-    Raises:
-        WrongPair: it is not there, or mirrored.
-    """
+    """Find a photo (H, W) in a picture (h, w), both L; raises WrongPair: it is not there, or mirrored."""
     try:
         return _register(photo, picture)
     except WrongPair as refusal:
@@ -105,9 +101,8 @@ def _homographies(photo: np.ndarray, picture: np.ndarray) -> Iterator[tuple[np.n
     found = _by_features(photo, picture)
     if found is not None:
         yield found[0], f"{found[1]} details agree on a place"
-    if abs(width * h - w * height) <= 0.03 * max(
-        width * h, w * height
-    ):  # the same framing: smooth photos have no details
+    # the same framing: smooth photos have no details
+    if abs(width * h - w * height) <= 0.03 * max(width * h, w * height):
         sx, sy = w / width, h / height
         yield np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]]), "it has the photo's shape"
 
@@ -156,10 +151,8 @@ def _fit(photo: np.ndarray, picture: np.ndarray, homography: np.ndarray) -> Regi
     if scale < 1:
         photo, homography = _smaller(photo, scale), homography @ _enlarging(photo.shape, scale)
     elif scale > 1:
-        picture, homography = (
-            _smaller(picture, 1 / scale),
-            np.linalg.inv(_enlarging(picture.shape, 1 / scale)) @ homography,
-        )
+        homography = np.linalg.inv(_enlarging(picture.shape, 1 / scale)) @ homography
+        picture = _smaller(picture, 1 / scale)
     height, width = photo.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     there = cv2.perspectiveTransform(np.dstack([x, y]).reshape(1, -1, 2), homography).reshape(height, width, 2)

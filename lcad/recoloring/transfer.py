@@ -102,7 +102,8 @@ def transfer_colors(luminance: Tensor, picture: Image.Image | Tensor) -> Transfe
     height, width = luminance.shape[-2:]
     size = _chroma_size((height, width), fineness)
     chroma, confidence = _carried(rgb, found, size, fineness)
-    if _mean_chroma(chroma, confidence) < GREY:
+    mean_chroma = (np.hypot(*chroma) * confidence).sum() / max(confidence.sum(), 1e-6)
+    if mean_chroma < GREY:
         raise WrongPair("it has no colours where it shows the photo; give the coloured picture for the colours")
     small = resize(luminance[None], size)[0, 0].numpy()
     chroma, confidence = _spread(chroma, confidence, small)
@@ -137,10 +138,6 @@ def _carried(rgb: Tensor, found: Registration, size: tuple[int, int], fineness: 
     pixels = (places * np.array(lab.shape[1::-1], np.float32) - 0.5).astype(np.float32)
     moved = cv2.remap(lab, pixels[..., 0], pixels[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.moveaxis(moved, -1, 0), confidence
-
-
-def _mean_chroma(chroma: np.ndarray, confidence: np.ndarray) -> float:
-    return float((np.hypot(*chroma) * confidence).sum() / max(confidence.sum(), 1e-6))
 
 
 def _spread(chroma: np.ndarray, confidence: np.ndarray, luminance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

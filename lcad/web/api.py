@@ -63,13 +63,8 @@ def add_api(visitors: Visitors) -> None:
         session = visitors.session(request.session_hash)
         return _told(lambda: _colorize_many(session, files, caption, seed))
 
-    one.click(
-        colorize,
-        [photo, caption, colors, seed, saturation, warmth, kind],
-        [results, report],
-        api_name="colorize",
-        **MODEL,
-    )
+    given = [photo, caption, colors, seed, saturation, warmth, kind]
+    one.click(colorize, given, [results, report], api_name="colorize", **MODEL)
     many.click(colorize_many, [files, caption, seed], [archive, problems], api_name="colorize_many", **MODEL)
 
 

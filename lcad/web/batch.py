@@ -67,9 +67,8 @@ def colorize_all(
         raise ValueError(f"there are no photos; give some of {', '.join(IMAGE_SUFFIXES)}")
     settings = studio.settings(seed=int(seed))
     shutil.rmtree(folder, ignore_errors=True)
-    runner = FolderRun(
-        studio.pipeline, settings, OutputFolder(folder / "results"), studio.find_masks, report=lambda _: None
-    )
+    output = OutputFolder(folder / "results")
+    runner = FolderRun(studio.pipeline, settings, output, studio.find_masks, report=lambda _: None)
     try:
         yield Step(0, len(given), "Reading")
         yield from streamed(partial(_run, studio, files, caption, runner), cancel or threading.Event())
@@ -83,8 +82,7 @@ def colorize_all(
 def _run(studio: Studio, files: list[Path], caption: str, runner: FolderRun, give: Callable[[Step], None]) -> None:
     photos = runner.output.folder.parent / "photos"
     for line in _gather(studio.limits, files, photos):
-        runner.summary.failed += 1
-        runner.summary.add_problem(line)
+        runner.summary.fail(line)
     jobs = _jobs(photos, runner, caption)
 
     def told(batches: Iterable) -> Iterator:
@@ -124,12 +122,10 @@ def _jobs(photos: Path, runner: FolderRun, caption: str) -> list[Job]:
         inventory = take_inventory(photos, runner.output.folder)
     except FileNotFoundError as error:  # no images: all were refused, or are of other kinds
         if not runner.summary.problems:
-            runner.summary.failed += 1
-            runner.summary.add_problem(str(error))
+            runner.summary.fail(str(error))
         return []
     for path, reason in inventory.not_read.items():
-        runner.summary.failed += 1
-        runner.summary.add_problem(f"{path}: {reason}")
+        runner.summary.fail(f"{path}: {reason}")
     found = inventory.photos.get(photos, [])
     captions: Captions = {path.name: [line] for path in found if (line := plain_line(caption))}
     return list_jobs(found, captions | read_captions(photos))

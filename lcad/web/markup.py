@@ -55,10 +55,8 @@ def report(rows: list[dict]) -> str:
 
 
 def _row(row: dict) -> str:
-    asked, verdict = (
-        escape(row["asked"] or "any"),
-        {True: "&#10003; as asked", False: "differs", None: ""}[row["adherent"]],
-    )
+    asked = escape(row["asked"] or "any")
+    verdict = {True: "&#10003; as asked", False: "differs", None: ""}[row["adherent"]]
     if "color" in row:
         asked = _swatch(row["color"]) + escape(row["color"])
         close = row["delta_e"] <= 5

@@ -59,11 +59,7 @@ class PhraseMasks:
         return number
 
     def number_of(self, words: str) -> int:
-        """The phrase that words name: its object ("coat"), or all of it.
-
-        Raises:
-            ValueError: none, or several.
-        """
+        """The phrase that words name: its object ("coat"), or all of it; raises ValueError: none, or several."""
         wanted = " ".join(words.lower().split())
         named = [k for k, phrase in enumerate(self.phrases) if wanted in (phrase.object.lower(), phrase.text.lower())]
         if len(named) != 1:

@@ -63,11 +63,7 @@ class Gate:
 
 
 def serve(studio: Studio, address: Address, examples: Path | None = None, block: bool = True) -> "Blocks | None":
-    """Serve the page until it is interrupted -> Gradio's page, where `block` is False.
-
-    Raises:
-        OSError: no free port.
-    """
+    """Serve the page until it is interrupted -> Gradio's page, where `block` is False; raises OSError: no free port."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="uploads_", dir=studio.folder)  # goes with the studio
     import gradio as gr

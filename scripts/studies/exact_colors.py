@@ -12,9 +12,26 @@ the pixels outside between the photo with and without the colour; and how far L 
 
 import argparse
 import re
+import zlib
 from pathlib import Path
 
-from lcad.cli.common import reporting
+import numpy as np
+import torch
+from skimage.color import deltaE_ciede2000
+from torch.nn.functional import interpolate
+
+from lcad.cli.common import build_parser, reporting
+from lcad.color import mean_color, rgb_to_lab, rgb_to_luminance
+from lcad.evaluation.scoring import write_rows
+from lcad.io.images import read_image, read_size, to_image, to_tensor, write_image
+from lcad.masks.coco import read_instances, segmentation_mask
+from lcad.masks.labelled import same_object
+from lcad.pipeline import LCADPipeline
+from lcad.recoloring.exact_colors import apply_exact_colors, delta_e, least_delta_e, parse_color
+from lcad.text.captions import read_captions
+from lcad.text.color_expressions import known_colors
+from lcad.upsampling import transfer_chroma
+from ldm.devices import choose_device
 
 AREA = (0.03, 0.7)  # of the photo: objects that are taken
 ALLOWED = 3.0  # Delta E that an object's luminance may leave
@@ -24,13 +41,6 @@ TRIES = 400  # colours that are drawn for an object before it is given up
 
 def labelled_objects(args: argparse.Namespace) -> list:
     """(photo, category, caption, mask (H, W)) of each object whose word is in a caption of its photo."""
-    import torch
-
-    from lcad.io.images import read_size
-    from lcad.masks.coco import read_instances, segmentation_mask
-    from lcad.masks.labelled import same_object
-    from lcad.text.captions import read_captions
-
     captions, objects = read_captions(args.input, args.captions), []
     for name, instances in sorted(read_instances(args.instances).items()):
         if not (args.input / name).is_file():
@@ -49,13 +59,6 @@ def labelled_objects(args: argparse.Namespace) -> list:
 
 def draw_color(rng, luminance, mask):
     """A colour that the object may have: its name and value; None: none was found."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    from lcad.color import rgb_to_lab
-    from lcad.recoloring.exact_colors import least_delta_e, parse_color
-    from lcad.text.color_expressions import known_colors
-
     names = known_colors()
     mean = float((luminance * mask).sum() / mask.sum())
     luminance, mask = (interpolate(item[None], (64, 64), mode="area")[0] for item in (luminance, mask[None]))
@@ -70,9 +73,7 @@ def draw_color(rng, luminance, mask):
 
 def decoded_once(pipeline, path: Path, rgb, caption: str, args: argparse.Namespace):
     """What the model makes of a photo, at its own size; kept in the output folder."""
-    import torch
-
-    kept = args.output / f"{path.stem}_{hash_of(caption)}_{args.steps or 'own'}.pt"
+    kept = args.output / f"{path.stem}_{zlib.crc32(caption.encode())}_{args.steps or 'own'}.pt"
     if kept.is_file():
         return torch.load(kept, weights_only=True)
     generator = [torch.Generator().manual_seed(0)]
@@ -83,21 +84,8 @@ def decoded_once(pipeline, path: Path, rgb, caption: str, args: argparse.Namespa
     return picture
 
 
-def hash_of(text: str) -> int:
-    import zlib
-
-    return zlib.crc32(text.encode())
-
-
 def measure(rgb, decoded, mask, color) -> tuple[dict, object]:
     """A row of numbers, and the picture."""
-    import torch
-    from skimage.color import deltaE_ciede2000
-
-    from lcad.color import mean_color, rgb_to_lab, rgb_to_luminance
-    from lcad.recoloring.exact_colors import apply_exact_colors, delta_e
-    from lcad.upsampling import transfer_chroma
-
     luminance = rgb_to_luminance(rgb)
     before = transfer_chroma(luminance[None], decoded[None])[0]
     after, (row,) = apply_exact_colors(before, mask[None], [color])
@@ -115,14 +103,6 @@ def measure(rgb, decoded, mask, color) -> tuple[dict, object]:
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from lcad.color import rgb_to_luminance
-    from lcad.evaluation.scoring import write_rows
-    from lcad.io.images import read_image, to_image, to_tensor, write_image
-    from lcad.pipeline import LCADPipeline
-    from ldm.devices import choose_device
-
     objects, rng, rows = labelled_objects(args), np.random.default_rng(args.seed), []
     if not objects:
         raise ValueError(f"{args.instances}: no labelled object whose word is in a caption of its photo")
@@ -152,22 +132,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--model", default="checkpoints/mini", help="checkpoint folder")
-    parser.add_argument("--input", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--captions", type=Path, help="caption file (default: looked for beside the photos)")
-    parser.add_argument("--instances", type=Path, required=True, help="masks of the photos' objects, in COCO's format")
-    parser.add_argument("--triples", type=int, default=60)
-    parser.add_argument("--each", type=int, default=2, help="colours for each object")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of objects and of the colours")
-    parser.add_argument("--steps", type=int, help="sampling steps (default: the model's own)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("outputs/exact_colors"), help="rows, and the model's pictures"
-    )
-    parser.add_argument("--pictures", action="store_true", help="write the results, too")
-    parser.add_argument("--device", default="auto")
+    parser = build_parser(None, __doc__)
+    add = parser.add_argument
+    add("--model", default="checkpoints/mini", help="checkpoint folder")
+    add("--input", type=Path, required=True, help="folder of photos")
+    add("--captions", type=Path, help="caption file (default: looked for beside the photos)")
+    add("--instances", type=Path, required=True, help="masks of the photos' objects, in COCO's format")
+    add("--triples", type=int, default=60)
+    add("--each", type=int, default=2, help="colours for each object")
+    add("--seed", type=int, default=0, help="of the order of objects and of the colours")
+    add("--steps", type=int, help="sampling steps (default: the model's own)")
+    add("--output", type=Path, default=Path("outputs/exact_colors"), help="rows, and the model's pictures")
+    add("--pictures", action="store_true", help="write the results, too")
+    add("--device", default="auto")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))
 

@@ -12,17 +12,23 @@ import argparse
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
 
 from lcad.cli.common import build_parser, reporting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from lcad.evaluation.metrics import Metric
-    from lcad.io.prepared_photo import PreparedPhoto
-    from lcad.masks.types import InstanceMasks
-    from lcad.pipeline import LCADPipeline
+from lcad.color import rgb_to_lab
+from lcad.evaluation.metrics import Metric, ScoredPhoto, build_metrics
+from lcad.evaluation.scoring import write_rows
+from lcad.io.images import image_folder, list_images, read_image, to_image
+from lcad.io.prepared_photo import PreparedPhoto
+from lcad.masks.types import InstanceMasks
+from lcad.pipeline import LCADPipeline
+from lcad.text.captions import read_captions
+from ldm.schedulers import build_scheduler
 
 SIZE = 256
 BATCH = 8
@@ -30,15 +36,13 @@ YARDSTICK = ("ddim", "leading", 50)
 
 
 def colorize(
-    pipeline: "LCADPipeline",
-    photos: "list[PreparedPhoto]",
+    pipeline: LCADPipeline,
+    photos: list[PreparedPhoto],
     captions: list[str],
-    masks: "list[InstanceMasks | None]",
+    masks: list[InstanceMasks | None],
     steps: int,
-) -> "list[Tensor]":
+) -> list[Tensor]:
     """Results (3, H, W) in [0, 1]."""
-    import torch
-
     made = []
     for start in range(0, len(photos), BATCH):
         part = slice(start, start + BATCH)
@@ -48,23 +52,11 @@ def colorize(
     return made
 
 
-def measure(args: argparse.Namespace, metric: "Metric") -> list[dict]:
+def measure(args: argparse.Namespace, metric: Metric) -> list[dict]:
     """A row for each setting, the yardstick first: scheduler, spacing, steps, calls, lpips, change.
 
     `change` is the mean distance in ab from what the yardstick makes.
     """
-    import numpy as np
-    from PIL import Image
-    from tqdm import tqdm
-
-    from lcad.color import rgb_to_lab
-    from lcad.evaluation.metrics import ScoredPhoto
-    from lcad.io.images import image_folder, list_images, read_image, to_image
-    from lcad.io.prepared_photo import PreparedPhoto
-    from lcad.pipeline import LCADPipeline
-    from lcad.text.captions import read_captions
-    from ldm.schedulers import build_scheduler
-
     pipeline = LCADPipeline.from_pretrained(args.model)
     pipeline.set_progress_bar_config(disable=True)
     prediction = pipeline.scheduler.config.prediction_type
@@ -113,13 +105,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
-    from lcad.evaluation.metrics import build_metrics
-    from lcad.evaluation.scoring import write_rows
-
     rows = measure(args, build_metrics([args.lpips], [], torch.device("cpu"))[-1])
-    args.output.mkdir(parents=True, exist_ok=True)
     write_rows(args.output / "steps.csv", rows)
     draw(rows, args.output / "steps.png")
     for row in rows:

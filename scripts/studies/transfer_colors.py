@@ -8,7 +8,6 @@ python scripts/studies/transfer_colors.py --input coco_val_145/images --csv tran
 
 import argparse
 import contextlib
-import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from lcad.cli.common import reporting
 from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_lab, rgb_to_luminance
+from lcad.evaluation.scoring import write_rows
 from lcad.io.images import list_images, read_image, to_tensor
 from lcad.recoloring.registration import WrongPair
 from lcad.recoloring.transfer import Transfer, transfer_colors
@@ -94,11 +94,9 @@ def chroma_scores(photo: Tensor, transfer: Transfer) -> dict[str, float]:
     result = torch.cat([rgb for _, rgb in transfer.strips(luminance)], dim=-2)
     size = transfer.chroma.shape[-2:]
     small, true = (resize(image[None], size)[0].clamp(0, 1) for image in (result, photo))
-    shown = (
-        torch.from_numpy(cv2.resize(transfer.registration.covered_mask, size[::-1], interpolation=cv2.INTER_AREA))
-        > 0.99
-    )
-    full = torch.from_numpy(cv2.resize(transfer.registration.covered_mask, photo.shape[:0:-1])) > 0.99
+    covered = transfer.registration.covered_mask
+    shown = torch.from_numpy(cv2.resize(covered, size[::-1], interpolation=cv2.INTER_AREA)) > 0.99
+    full = torch.from_numpy(cv2.resize(covered, photo.shape[:0:-1])) > 0.99
     error = (rgb_to_lab(small) - rgb_to_lab(true))[1:].norm(dim=0)  # (h, w)
     edges = strong_edges(rgb_to_luminance(true)[0].numpy())
     near, far = error[shown & edges], error[shown & ~edges]
@@ -223,15 +221,12 @@ def table(rows: list[dict]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input", type=Path, default=ROOT / "data" / "examples" / "images", help="true photos in colour"
-    )
-    parser.add_argument("--limit", type=int, help="so many of them, evenly")
-    parser.add_argument("--kinds", default=";".join(KINDS + WRONG), help="of pictures, with ; between")
-    parser.add_argument(
-        "--references", action="store_true", help="colours of similar photos in place of registered ones"
-    )
-    parser.add_argument("--csv", type=Path, help="write each row there, too")
+    add = parser.add_argument
+    add("--input", type=Path, default=ROOT / "data" / "examples" / "images", help="true photos in colour")
+    add("--limit", type=int, help="so many of them, evenly")
+    add("--kinds", default=";".join(KINDS + WRONG), help="of pictures, with ; between")
+    add("--references", action="store_true", help="colours of similar photos in place of registered ones")
+    add("--csv", type=Path, help="write each row there, too")
     args = parser.parse_args(argv)
 
     def action() -> int:
@@ -244,11 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = list(tqdm(measured(paths, args.kinds.split(";")), total=len(paths) * (args.kinds.count(";") + 1)))
         print(table(rows))
         if args.csv:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            with args.csv.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, names)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_rows(args.csv, rows)
         return 0
 
     return reporting(action)

@@ -56,11 +56,7 @@ class Member:
         return f"has {self.size:,} bytes, at most {MAX_BYTES:,} are read" if self.size > MAX_BYTES else None
 
     def read(self) -> bytes:
-        """The content, at most `MAX_BYTES`.
-
-        Raises:
-            MemberError: refused, empty or damaged.
-        """
+        """The content, at most `MAX_BYTES`; raises MemberError: refused, empty or damaged."""
         if reason := self.refusal():
             raise MemberError(f"{self}: {reason}; refused")
         try:

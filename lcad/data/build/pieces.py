@@ -36,11 +36,7 @@ class FileRecord:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "15MB" (millions), "15MiB" (2^20) or "1500".
-
-    Raises:
-        ValueError: not a size of at least one byte.
-    """
+    """Bytes of "15MB" (millions), "15MiB" (2^20) or "1500"; raises ValueError: not a size of at least one byte."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?) ?((?:[KMG]i?)?)B?", text.strip(), re.IGNORECASE | re.ASCII)
     size = int(float(match[1]) * UNITS[match[2].upper()]) if match else 0
     if size < 1:
@@ -60,11 +56,7 @@ def is_plain_name(name: object) -> bool:
 
 
 def parse_record(content: object) -> FileRecord:
-    """A `FileRecord` from JSON.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A `FileRecord` from JSON; raises ValueError: it is none."""
     fields = content if isinstance(content, dict) else {}
     name: Any
     sha256: Any
