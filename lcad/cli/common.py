@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 INTERRUPTED = 130  # exit status, as shells have it
 
 EXTRAS = {
+    "cv2": ("masks",),
     "gradio": ("web",),
     "jinja2": ("eval",),
     "lightning_fabric": ("train", "eval"),
