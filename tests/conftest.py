@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from transformers import CLIPTokenizer
 
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
 from lcad.pipeline import LCADPipeline
@@ -49,9 +50,18 @@ def tiny_config(sites: str = "down_blocks") -> ModelConfig:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_tokenizer():
-    """Of all models that tests build: making it takes longer than the rest of a tiny one."""
+    """Of all models that tests build or read: making it takes longer than the rest of a tiny one."""
+    read, kept = CLIPTokenizer.from_pretrained, {}
+
+    def read_once(folder: Path, **options: object) -> CLIPTokenizer:
+        content = tuple((file.name, file.read_bytes()) for file in sorted(Path(folder).glob("*")) if file.is_file())
+        if content not in kept:
+            kept[content] = read(folder, **options)
+        return kept[content]
+
     with pytest.MonkeyPatch.context() as patch:
         once = cache(build_tokenizer)
+        patch.setattr("lcad.models.loading.CLIPTokenizer.from_pretrained", read_once)
         for module in ("lcad.models.builder", "lcad.conversion"):
             patch.setattr(f"{module}.build_tokenizer", once)
         yield
