@@ -1,69 +1,30 @@
 """The page itself: in headless Chromium, by a client, and from where it must not be reached."""
 
 import importlib.util
+import io
 import json
-import os
-import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.conftest import random_photo
 
 if importlib.util.find_spec("gradio") is None:
     pytest.skip('the page needs Gradio: pip install -e ".[web]"', allow_module_level=True)
 httpx = pytest.importorskip("httpx")  # which Gradio brings
-pytestmark = pytest.mark.slow  # a server and a browser: about 90 s
+pytest.importorskip("selenium", reason="pip install selenium")
 
-ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from tests.browser import CHROMIUM, DRIVER, PHONE, ROOT, Page, Server, browser, until  # noqa: E402
+
+pytestmark = pytest.mark.slow  # a server and a browser: about 150 s
+
+PAGE_SIZE = 1300, 1400  # pixels
 CAPTION = "the red cup, the blue plate"
-PATIENCE = 180  # seconds; a busy machine is no failure
-
-
-class Server:
-    """scripts/web.py in a process of its own, with the tiny model."""
-
-    def __init__(self, checkpoint: Path, *options: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "scripts/web.py", "--model", str(checkpoint), "--port", str(port), "--device", "cpu"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [*command, *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, self.process.stdout.read()
-        try:
-            return httpx.get(self.url, timeout=30).status_code < 500
-        except httpx.TransportError:
-            return False
-
-    def stop(self) -> str:
-        """End it as Ctrl+C does -> what it has printed."""
-        self.process.send_signal(2)
-        return self.process.communicate(timeout=PATIENCE)[0]
-
-
-def until(condition, what: str = ""):
-    """Wait for something that comes true, and return it."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"waited {PATIENCE} s for {what or condition}")
 
 
 @pytest.fixture(scope="module")
@@ -78,101 +39,26 @@ def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(checkpoint):
-    server = Server(checkpoint, "--max-upload", "2")
+    server = Server(checkpoint, "--max-upload", "2", "--keep", str(checkpoint.parent / "kept"))
     yield server
     printed = server.stop()
     refused = printed.count("InvalidPathError: Cannot move")  # Gradio's own word on forged paths
     assert printed.count("Traceback") == refused, printed
 
 
-class Page:
-    """A browser window with the page."""
-
-    def __init__(self, driver, url: str, downloads: Path):
-        from selenium.webdriver.common.by import By
-
-        self.driver, self.downloads, self._by = driver, downloads, By.CSS_SELECTOR
-        driver.get(url)
-        self.one("#lcad-colorize")
-
-    def all(self, css: str) -> list:
-        return self.driver.find_elements(self._by, css)
-
-    def one(self, css: str):
-        """The first of these that is shown, when there is one."""
-        return until(lambda: next((item for item in self.all(css) if item.is_displayed()), None), css)
-
-    def upload(self, path: Path) -> None:
-        until(lambda: self.all("#lcad-drop input[type=file]"))[0].send_keys(str(path))
-        until(lambda: path.name in self.status(), f"{path.name} in the status")
-
-    def status(self) -> str:
-        return self.text("#lcad-status")
-
-    def text(self, css: str) -> str:
-        return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText || ''", css)
-
-    def press(self, css: str) -> None:
-        button = self.one(css)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-
-    def type(self, css: str, text: str) -> None:
-        from selenium.webdriver.common.keys import Keys
-
-        field = self.one(css)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", field)
-        field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(text, Keys.ENTER)
-
-    def click_at(self, css: str, x: float, y: float) -> None:
-        """Click a picture at a place in [0, 1]."""
-        from selenium.webdriver import ActionChains
-
-        picture = self.one(css)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
-        width, height = picture.size["width"], picture.size["height"]
-        place = round((x - 0.5) * width), round((y - 0.5) * height)
-        ActionChains(self.driver).move_to_element_with_offset(picture, *place).click().perform()
-
-    def picture(self, css: str) -> str:
-        """The address of a picture, which changes with its content."""
-        return self.driver.execute_script("return document.querySelector(arguments[0])?.currentSrc || ''", css)
-
-    def result(self) -> tuple[np.ndarray, dict]:
-        """The values and the record of the result, downloaded as the page's links say."""
-        until(lambda: not self.all("#lcad-files a[download]"), "files of before to go")
-        self.press("#lcad-write")
-        until(lambda: len(self.all("#lcad-files a[download]")) == 2, "two files")
-        content = {}
-        for link in self.all("#lcad-files a[download]"):
-            name = re.sub(r"\s", "", link.get_attribute("download"))
-            content[Path(name).suffix] = httpx.get(link.get_attribute("href"), timeout=60).content
-        path = self.downloads / "result.tif"
-        path.write_bytes(content[".tif"])
-        return tifffile.imread(path), json.loads(content[".json"])
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium or no chromedriver on this machine: apt-get install chromium chromium-driver")
+    with browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture
-def page(server, tmp_path):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium or no chromedriver on this machine: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1300,1400",
-        f"user-data-dir={tmp_path / 'chromium'}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield Page(driver, server.url, tmp_path)
-    finally:
-        driver.quit()
+def page(server, chromium, tmp_path):
+    page = Page(chromium, server.url, tmp_path)
+    yield page
+    page.look_as()
 
 
 @pytest.fixture
@@ -189,9 +75,7 @@ def test_from_the_upload_to_the_download(page, scan, checkpoint, tmp_path):
     page.upload(scan)
     assert "80 x 60 pixels, 16 bit" in page.status()
     until(lambda: len(page.all("#lcad-phrases label")) == 2)
-    page.press("#lcad-colorize")
-    until(lambda: len(page.all("#lcad-candidates img")) == 4 and page.picture("#lcad-divider img"))
-    until(lambda: not page.all("#lcad-progress progress"))
+    page.colorize(4)
     plain, record = page.result()
     assert plain.dtype == np.uint16 and plain.shape == (60, 80, 3)
     assert (record["photo"], record["caption"], record["settings"]["seed"]) == ("scan.tif", CAPTION, 0)
@@ -203,9 +87,7 @@ def test_from_the_upload_to_the_download(page, scan, checkpoint, tmp_path):
     command = tifffile.imread(tmp_path / "cli" / "scan.tif")  # the page adds nothing of its own
     assert np.abs(plain.astype(int) - command).mean() < 65535 * 1e-4  # but for the rounding of several threads
 
-    before = page.picture("#lcad-photo img")
-    page.click_at("#lcad-photo img", 0.75, 0.5)
-    until(lambda: page.picture("#lcad-photo img") != before)
+    page.change("#lcad-photo img", lambda: page.draw("#lcad-photo img", (0.75, 0.5)))
     page.type("#lcad-color input, #lcad-color textarea", "#b06050")
     until(lambda: "#b06050" in page.text("#lcad-report"))
     colored, record = page.result()
@@ -216,6 +98,135 @@ def test_from_the_upload_to_the_download(page, scan, checkpoint, tmp_path):
     page.type("#lcad-saturation input[type=number]", "0")
     grey, record = page.result()
     assert record["settings"]["saturation"] == 0 and np.ptp(grey.astype(int), axis=2).max() <= 257
+
+
+def test_many_photos_become_a_zip(page, tmp_path):
+    for k, name in enumerate(("a.png", "b.tif")):
+        random_photo(k).save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "captions.json").write_text(json.dumps({"a.png": ["a red house"]}))
+    page.driver.find_element("xpath", "//button[@role='tab'][contains(., 'Many photos')]").click()
+    names = ("a.png", "b.tif", "broken.jpg", "captions.json")
+    page.send("#lcad-many-drop input[type=file]", *(tmp_path / name for name in names))
+    until(lambda: all(Path(name).stem in page.text("#lcad-many-drop") for name in names), "the files")
+    page.press("#lcad-many-colorize")
+    until(lambda: "2 colorized, 1 failed" in page.text("#lcad-many-status"), "the batch")
+    assert "broken.jpg: not an image" in page.text("#lcad-many-status")
+    (link,) = until(lambda: page.all("#lcad-zip a[download]"))
+    (tmp_path / "all.zip").write_bytes(httpx.get(link.get_attribute("href"), timeout=60).content)
+    with zipfile.ZipFile(tmp_path / "all.zip") as packed:
+        content = {name: packed.read(name) for name in packed.namelist()}
+    assert content.keys() == {"a.png", "a.json", "b.tif", "b.json", "contact_sheet.png"}
+    assert [json.loads(content[name])["caption"] for name in ("a.json", "b.json")] == [
+        "a red house",
+        "a colorful image",
+    ]
+    for name in ("a.png", "b.tif", "contact_sheet.png"):
+        with Image.open(io.BytesIO(content[name])) as picture:
+            assert np.ptp(np.asarray(picture.convert("RGB")).astype(int), axis=2).max() > 10  # in colour
+            assert picture.size == (48, 40) or name == "contact_sheet.png"
+
+
+def test_stop_while_it_samples(page, scan, checkpoint):
+    page.open(scan, CAPTION)
+    kept = sorted((checkpoint.parent / "kept").rglob("*"))
+    page.press("#lcad-settings > button")
+    steps = "//div[@id='lcad-settings']//label[contains(., 'Steps')]//input"
+    until(lambda: page.driver.find_element("xpath", steps).is_displayed())
+    page.driver.find_element("xpath", steps).send_keys("\ue009a\ue009", "200", "\ue004")  # Ctrl+A, the number, Tab
+    page.press("#lcad-colorize")
+    until(lambda: "step 2" in page.text("#lcad-progress"), "a step")
+    page.press("#lcad-stop")
+    until(lambda: "stopped" in page.status())
+    until(lambda: not page.all("#lcad-progress progress"))
+    done = [image for image in page.all("#lcad-candidates img") if image.is_displayed()]
+    assert len(done) < 4 and not page.all("#lcad-files a[download]")
+    assert sorted((checkpoint.parent / "kept").rglob("*")) == kept
+    page.driver.find_element("xpath", steps).send_keys("\ue009a\ue009", "1", "\ue004")
+    page.colorize(4)  # it goes on
+    assert page.result()[1]["settings"]["steps"] == 1
+
+
+def test_keyboard_alone(page):
+    until(lambda: page.all("#lcad-examples button"))
+    page.tab_to("#lcad-examples button")
+    page.keys("\ue007")
+    until(lambda: "astronaut" in page.status(), "the example")
+    page.tab_to("#lcad-caption textarea, #lcad-caption input")
+    page.keys("\ue009a\ue009", CAPTION, "\ue007")
+    until(lambda: "red cup" in page.text("#lcad-phrases"), "the objects")
+    page.tab_to("#lcad-next")
+    page.change("#lcad-photo img", lambda: page.keys("\ue007"))
+    page.change("#lcad-photo img", lambda: page.keys(" "))
+    page.tab_to("#lcad-colorize")
+    assert page.driver.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keys(" ")
+    until(lambda: len(page.all("#lcad-candidates img")) == 4 and not page.all("#lcad-progress progress"))
+
+
+CONTRAST = """
+const pixel = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const values = color => {
+    pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = color; pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data];
+};
+const light = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+return [...document.querySelectorAll(arguments[0])].filter(item => item.offsetParent).map(item => {
+    let below = item;
+    while (below && values(getComputedStyle(below).backgroundColor)[3] < 255) below = below.parentElement;
+    const back = values(getComputedStyle(below || document.body).backgroundColor);
+    const text = values(getComputedStyle(item).color);
+    const [low, high] = [light(text), light(back)].sort((a, b) => a - b);
+    return [item.outerHTML.slice(0, 80), (high + 0.05) / (low + 0.05), light(back)];
+});
+"""  # WCAG 2.1: the contrast of texts to what is behind them, and how light that is
+TEXTS = (
+    "#lcad-head h1, #lcad-head p, .lcad-heading h2, .lcad-heading small, .lcad-note p, #lcad-colorize, #lcad-stop, "
+    "#lcad-next, #lcad-phrases label, #lcad-caption textarea, [data-testid=block-info], .lcad-report :is(th, td)"
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_are_legible(page, scan, scheme):
+    page.look_as(PAGE_SIZE, scheme)
+    page.driver.refresh()
+    page.open(scan, CAPTION)
+    page.change("#lcad-photo img", lambda: page.draw("#lcad-photo img", (0.75, 0.5)))
+    page.colorize(4)
+    texts = until(lambda: page.text("#lcad-report") and page.driver.execute_script(CONTRAST, TEXTS))
+    assert len(texts) > 20
+    pale = [(text, contrast) for text, contrast, _ in texts if contrast < 4.5]
+    assert not pale
+    heading = next(back for text, _, back in texts if text.startswith("<h1"))
+    assert (heading > 0.5) == (scheme == "light")
+
+
+def test_a_phone(page, scan):
+    page.look_as(PHONE)
+    page.driver.refresh()
+    page.open(scan, CAPTION)
+    page.colorize(4)
+    page.press("#lcad-painting > button")
+    page.press("#lcad-settings > button")
+    until(lambda: page.all("#lcad-canvas canvas"))
+    assert page.driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [PHONE[0]] * 2
+    controls = "#lcad-colorize #lcad-stop #lcad-next #lcad-clear #lcad-set-color #lcad-any-color #lcad-add #lcad-erase"
+    for control in (*controls.split(), "#lcad-write", "#lcad-picker button", "#lcad-saturation input[type=range]"):
+        place = page.shown(control).rect
+        assert place["width"] >= 24 and 0 <= place["x"] <= PHONE[0] - place["width"], (control, place)
+        assert page.driver.execute_script(
+            "const b = arguments[0].getBoundingClientRect();"
+            "return arguments[0].contains(document.elementFromPoint(b.x + b.width / 2, b.y + b.height / 2))",
+            page.one(control),
+        ), f"{control} is covered"
+    page.driver.find_element("xpath", "//button[@role='tab'][contains(., 'Many photos')]").click()
+    page.one("#lcad-many-colorize")
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") == PHONE[0]
+
+
+def test_it_comes_up_soon(server):
+    assert server.start_seconds < 9  # of a processor; 11 with the stub files that Gradio would write
 
 
 def test_what_cannot_be_read_is_one_line_and_the_page_goes_on(page, scan, tmp_path):

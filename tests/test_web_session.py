@@ -11,11 +11,12 @@ import tifffile
 import torch
 from PIL import Image
 
-from lcad.color import rgb_to_luminance
-from lcad.io.images import ImageError, to_tensor
+from lcad.color import luminance_to_rgb, rgb_to_luminance
+from lcad.io.images import ImageError, to_image, to_tensor
 from lcad.io.photos import read_photo
 from lcad.web.batch import Finished, colorize_all
 from lcad.web.phrase_masks import regions_at, stroke_of
+from lcad.web.pictures import grey_picture
 from lcad.web.progress import Cancelled, Step, picture_of, streamed
 from lcad.web.session import Candidate, PhotoSession
 from lcad.web.studio import Limits, Studio
@@ -346,3 +347,22 @@ def test_batches_that_cannot_be(studio, tmp_path):
     (tmp_path / "x.xyz").write_bytes(b"1")
     *_, done = colorize_all(studio, [tmp_path / "x.xyz"], tmp_path / "batch")
     assert done.archive is None and done.text == "0 colorized, 1 failed" and str(tmp_path) not in done.problems[0]
+
+
+def test_the_grey_photo_is_made_once_and_is_its_luminance(session, studio, tmp_path, monkeypatch):
+    levels = torch.linspace(0, 100, 1001).reshape(1, 7, 143)
+    exact = np.asarray(to_image(luminance_to_rgb(levels)))[..., 0].astype(int)
+    grey = grey_picture(levels)
+    assert (
+        grey.mode == "L" and np.abs(np.asarray(grey) - exact).max() <= 1 and np.mean(np.asarray(grey) != exact) < 0.01
+    )
+    colorized(session)
+    before, after = session.pictures(1000)
+    assert Image.open(before).size == Image.open(after).size == (36, 27)
+    session.keep(1)
+    assert session.pictures(1000)[0] == before and before.is_file() and not after.exists()
+    assert np.abs(np.asarray(Image.open(before))[:, [4, -4]].astype(int) - [70, 180]).max() <= 2
+    random_photo(1).save(tmp_path / "other.png")
+    session.open(tmp_path / "other.png")
+    colorized(session, 1)
+    assert Image.open(session.pictures(10_000)[0]).size == (48, 40)

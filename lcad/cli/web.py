@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lcad.cli.common import REPOSITORY, add_provider_options, build_parser, provider_options, reporting
 from lcad.defaults import DTYPES
+from lcad.web.quick_gradio import without_stubs
 from lcad.web.server import Address, serve
 from lcad.web.studio import Limits, Studio
 
@@ -82,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
 
     args = parse(argv)
     try:
-        import gradio  # noqa: F401
+        with without_stubs():
+            import gradio  # noqa: F401
     except ImportError:
         print('error: the page needs Gradio; pip install -e ".[web]"', file=sys.stderr)
         return 2

@@ -75,6 +75,11 @@ def serve(studio: Studio, address: Address, examples: Path | None = None, block:
     page = build_page(studio, examples).queue(max_size=studio.limits.waiting, default_concurrency_limit=4)
     fonts = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")  # nothing is fetched from elsewhere
     theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=fonts, font_mono=("monospace",))
+    strong = ("button_primary_background_fill", "checkbox_label_background_fill_selected")  # behind white text
+    hovered = "button_primary_background_fill_hover"
+    theme.set(body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400")
+    theme.set(**{name + mode: "*primary_600" for name in strong for mode in ("", "_dark")})
+    theme.set(**{hovered + mode: "*primary_700" for mode in ("", "_dark")})
     page.launch(
         server_name=address.host,
         server_port=address.port,

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lcad.color import luminance_to_rgb
 from lcad.inference.adherence import instance_report
 from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, write
 from lcad.inference.output import OutputFolder
@@ -31,9 +30,10 @@ from lcad.recoloring.looks import apply_look, check_look
 from lcad.text.captions import plain_line
 from lcad.text.phrases import find_phrases
 from lcad.text.reading import not_understood
-from lcad.upsampling import resize, transfer_chroma, transfer_chroma_strips
+from lcad.upsampling import transfer_chroma, transfer_chroma_strips
 from lcad.web.candidates import Candidate, Look, decoded_picture
 from lcad.web.phrase_masks import PhraseMasks
+from lcad.web.pictures import fitted, grey_picture, save_shown
 from lcad.web.progress import Step, picture_of, streamed
 from lcad.web.studio import SIDE, Studio
 
@@ -59,6 +59,7 @@ class PhotoSession:
         self._reading = threading.Lock()
         self.photo: Photo | None = None
         self.name, self._shown = "", 0
+        self._before: Path | None = None  # of the photo, once it was shown
         self.notes: list[str] = []
         self.candidates: list[Candidate] = []
         self._full: np.ndarray | None = None
@@ -76,11 +77,11 @@ class PhotoSession:
         """
         name = plain_line(Path(name or path).name)
         photo, sha256 = self.studio.read_photo(path, name)
-        self.photo, self.name, self._sha256 = photo, name, sha256
+        self.photo, self.name, self._sha256, self._before = photo, name, sha256, None
         self.prepared = PreparedPhoto(photo.values.shape[:2], photo.luminance, photo.preview)
         self.luminance = self.prepared.luminance  # (1, H, W)
         self.small = shrink(self.prepared.image, SIDE)
-        self._small_luminance = _fitted(self.luminance, SIDE)
+        self._small_luminance = fitted(self.luminance, SIDE)
         self._forget("")
         self.look = Look()
         return photo.notes
@@ -178,15 +179,15 @@ class PhotoSession:
     def thumbnail(self, number: int, side: int = SHOWN_SIDE) -> Image.Image:
         """A candidate as it would be written, `side` at most."""
         candidate = self.candidates[number]
-        rgb = transfer_chroma(_fitted(self._small_luminance, side)[None], candidate.decoded[None])[0]
+        rgb = transfer_chroma(fitted(self._small_luminance, side)[None], candidate.decoded[None])[0]
         dyes = self._dyes(candidate)
         rgb = apply_look(rgb if dyes is None else dyes.apply(rgb), self.look.saturation, self.look.warmth)
         return to_image(rgb)
 
     def before(self) -> Image.Image:
-        """The photo's luminance at full size."""
+        """The photo's luminance at full size, of 8 bit grey."""
         self.need_photo()
-        return to_image(luminance_to_rgb(self.luminance))
+        return grey_picture(self.luminance)
 
     def values(self) -> np.ndarray:
         """The kept candidate (H, W, 3) at full size, in the photo's depth and profile."""
@@ -207,17 +208,17 @@ class PhotoSession:
 
     def pictures(self, most: int) -> tuple[Path, Path]:
         """Files of the grey photo and of the kept candidate to look at, at full size or with `most` pixels at most."""
-        self._shown += 1
         place = self.folder / "shown"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        paths = place / f"before_{self._shown}.jpg", place / f"after_{self._shown}.jpg"
-        for picture, path in zip((self.before(), self.after()), paths, strict=True):
-            scale = (most / (picture.width * picture.height)) ** 0.5
-            if scale < 1:
-                picture = picture.resize([max(1, int(side * scale)) for side in picture.size])
-            picture.save(path, quality=92, subsampling=0)
-        return paths
+        if self._before is None:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            save_shown(self.before(), place / "before.jpg", most)
+            self._before = place / "before.jpg"
+        self._shown += 1
+        after = place / f"after_{self._shown}.jpg"
+        save_shown(self.after(), after, most)
+        (place / f"after_{self._shown - 1}.jpg").unlink(missing_ok=True)
+        return self._before, after
 
     def report(self) -> list[dict]:
         """For each phrase with a region what was asked and what was obtained, see `instance_report`; where an exact
@@ -285,7 +286,7 @@ class PhotoSession:
     ) -> Tensor:
         """One candidate's decoded picture (3, h', w') in [0, 1]; each step is given, now and then with a picture."""
         pipeline, shown, k = self.studio.pipeline, time.monotonic(), len(self.candidates)
-        small = _fitted(self._small_luminance, PICTURE_SIDE)
+        small = fitted(self._small_luminance, PICTURE_SIDE)
 
         def tell(step: int, denoised: Tensor | None = None) -> None:
             nonlocal shown
@@ -340,10 +341,3 @@ class PhotoSession:
         if not self.candidates:
             raise ValueError("nothing is colorized yet")
         return self.candidates[self.chosen]
-
-
-def _fitted(luminance: Tensor, side: int) -> Tensor:
-    """L (1, H, W) with `side` pixels at most on its long side."""
-    scale = min(1, side / max(luminance.shape[-2:]))
-    size = tuple(max(1, round(length * scale)) for length in luminance.shape[-2:])
-    return resize(luminance[None], size)[0].clamp(0, 100)
