@@ -8,6 +8,7 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.masks.sources import build_finder
+from lcad.text.reading import read_caption
 from tests.conftest import random_photo
 
 CAPTION = "a red cup and a blue hat"
@@ -29,7 +30,9 @@ def calls(tiny_pipeline):
 
 def test_a_call_with_found_masks_encodes_photo_and_caption_once(tiny_pipeline, calls):
     photos = [random_photo(0), random_photo(1)]
+    read_caption.cache_clear()
     tiny_pipeline(photos, [CAPTION, "a green tree"], "auto", num_inference_steps=1, guidance_scale=3)
+    assert read_caption.cache_info().misses == 2, "each caption is parsed once"
     rows = torch.cat(calls["luminance"])
     assert len(rows) == 4, "each photo, and each mirror image, which is a picture of its own"
     assert len(torch.unique(rows, dim=0)) == 4

@@ -3,6 +3,7 @@
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from lcad.text.color_expressions import NAMES, SHADES, Word, expression_end, split_words
 from lcad.text.lexicon import (
@@ -61,9 +62,10 @@ def not_understood(caption: str) -> list[str]:
     >>> not_understood("a car that is not red")
     ["'not red': says what a thing is not; it is passed over"]
     """
-    return read_caption(caption).notes
+    return list(read_caption(caption).notes)
 
 
+@lru_cache(maxsize=32)  # phrases, places and notes of a caption are all found in it
 def read_caption(caption: str) -> Reading:
     """Words, colours and notes of a caption; spans of words are characters [start, end) of it."""
     weights = list(_WEIGHT.finditer(caption))
