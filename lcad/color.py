@@ -24,6 +24,8 @@ _YCC_FROM_RGB = (
     (0.5, -0.418688, -0.081312),
 )
 
+GAMUT_STEPS, GAMUT_TOLERANCE = 8, 1e-6  # of `reduce_to_gamut`
+
 HINT_SCALES = {
     "unit": (50.0, -1.0),  # L / 50 - 1, in [-1, 1]: models trained by this project
     "release": (127.5, -1.0),  # L / 127.5 - 1, in [-1, -0.216]: what published weights were trained with
@@ -69,7 +71,7 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
     return _mix(xyz, matrix * torch.tensor(_WHITE, dtype=torch.float64)[None, :])
 
 
-def reduce_to_gamut(lab: Tensor, steps: int = 8, tolerance: float = 1e-6) -> Tensor:
+def reduce_to_gamut(lab: Tensor, steps: int = GAMUT_STEPS, tolerance: float = GAMUT_TOLERANCE) -> Tensor:
     """Lab (..., 3, H, W) -> the same lightness and hue, with only so much chroma as sRGB can show.
 
     By bisection on the factor of the chroma, to 1 / 2**steps; linear sRGB may lie `tolerance` outside [0, 1].
@@ -79,7 +81,7 @@ def reduce_to_gamut(lab: Tensor, steps: int = 8, tolerance: float = 1e-6) -> Ten
 
 def lab_to_rgb_in_gamut(lab: Tensor) -> Tensor:
     """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time."""
-    return _linear_to_rgb(_reduced(lab, 8, 1e-6)[1])
+    return _linear_to_rgb(_reduced(lab, GAMUT_STEPS, GAMUT_TOLERANCE)[1])
 
 
 def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:

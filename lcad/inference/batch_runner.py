@@ -170,13 +170,13 @@ class FolderRun:
         if self.settings.size is None and max(size) > LONGEST_ASPECT * min(size):
             notes.append(f"is longer than {LONGEST_ASPECT} times its short side; the model sees it smaller than others")
         self._note(job, notes)
-        prepared = _prepared(photo)
+        prepared = PreparedPhoto.of(photo)
         found = self._find_masks(job, prepared)
         objects = self._find_objects(job, prepared, found)
         if self.settings.size is not None:
             resized = photo.preview().resize((self.settings.size, self.settings.size), Image.Resampling.BICUBIC)
             photo = Photo(np.asarray(resized))
-            prepared, found = _prepared(photo), None if found is None else _resized(found, self.settings.size)
+            prepared, found = PreparedPhoto.of(photo), None if found is None else _resized(found, self.settings.size)
         record = self._recorder.record(job, found, photo_hash, paths, objects)
         record |= {"size": [prepared.width, prepared.height], "notes": notes}
         image = shrink(prepared.image, SHOWN_SIDE)
@@ -333,10 +333,6 @@ def _reason(job: Job, error: Exception) -> str:
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return f"{job.photo}: out of memory; try a smaller --resolution or --tiled-resolution ({type(error).__name__})"
     return failure(job.photo, error)
-
-
-def _prepared(photo: Photo) -> PreparedPhoto:
-    return PreparedPhoto(photo.values.shape[:2], photo.luminance, photo.preview)
 
 
 def _resized(found: FoundMasks, size: int) -> FoundMasks:

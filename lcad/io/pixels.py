@@ -88,7 +88,7 @@ def unsigned(values: np.ndarray, bits: int) -> tuple[np.ndarray, list[str]]:
     kind = values.dtype.kind
     if kind == "b":
         return values.astype(np.uint8) * 255, []
-    if kind == "u" and bits in (8, 16) and bits == 8 * values.itemsize:
+    if kind == "u" and bits == 8 * values.itemsize <= 16:
         return values, _faint(values)
     if kind == "f":
         white, notes = _white(values)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lcad.color import luminance_to_rgb, rgb_to_luminance
 from lcad.io.images import shrink, to_image, to_tensor
+from lcad.io.photos import Photo
 from ldm.text_encoder import encode_captions
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class PreparedPhoto:
         self._text: dict[tuple, Tensor] = {}
 
     @classmethod
-    def of(cls, photo: "Image.Image | Tensor | PreparedPhoto") -> "PreparedPhoto":
-        """Of a PIL image, (3, H, W) in [0, 1], or L (1, H, W) in [0, 100]; a prepared photo is itself."""
+    def of(cls, photo: "Photo | Image.Image | Tensor | PreparedPhoto") -> "PreparedPhoto":
+        """Of a photograph, a PIL image, (3, H, W) in [0, 1], or L (1, H, W) in [0, 100]; a prepared photo is itself."""
         if isinstance(photo, PreparedPhoto):
             return photo
+        if isinstance(photo, Photo):
+            return cls(photo.values.shape[:2], photo.luminance, photo.preview)
         values = photo if isinstance(photo, Tensor) else to_tensor(photo)
         return cls(values.shape[-2:], lambda: values if len(values) == 1 else rgb_to_luminance(values.float().cpu()))
 
@@ -88,12 +91,12 @@ def luminance_features(
 
 def text_embeddings(pipeline: "LCADPipeline", photos: list[PreparedPhoto], captions: list[str]) -> Tensor:
     """(B, 77, D): the captions of photos as the pipeline's text encoder has them; new ones are encoded in one call."""
-    keys = [(pipeline.text_encoder, caption) for caption in captions]
-    missing = list(dict.fromkeys(key[1] for key, photo in zip(keys, photos, strict=True) if key not in photo._text))
+    encoder, asked = pipeline.text_encoder, list(zip(photos, captions, strict=True))
+    missing = list(dict.fromkeys(caption for photo, caption in asked if (encoder, caption) not in photo._text))
     if missing:
-        made = encode_captions(pipeline.tokenizer, pipeline.text_encoder, missing)
-        new = {(pipeline.text_encoder, caption): row[None] for caption, row in zip(missing, made, strict=True)}
-        for key, photo in zip(keys, photos, strict=True):
-            if key in new:
-                photo._text[key] = new[key]
-    return torch.cat([photo._text[key] for key, photo in zip(keys, photos, strict=True)])
+        rows = encode_captions(pipeline.tokenizer, encoder, missing)
+        made = {caption: row[None] for caption, row in zip(missing, rows, strict=True)}
+        for photo, caption in asked:
+            if caption in made:
+                photo._text.setdefault((encoder, caption), made[caption])
+    return torch.cat([photo._text[encoder, caption] for photo, caption in asked])

@@ -78,13 +78,17 @@ class PhotoSession:
         name = plain_line(Path(name or path).name)
         photo, sha256 = self.studio.read_photo(path, name)
         self.photo, self.name, self._sha256, self._before = photo, name, sha256, None
-        self.prepared = PreparedPhoto(photo.values.shape[:2], photo.luminance, photo.preview)
-        self.luminance = self.prepared.luminance  # (1, H, W)
+        self.prepared = PreparedPhoto.of(photo)
         self.small = shrink(self.prepared.image, SIDE)
         self._small_luminance = fitted(self.luminance, SIDE)
         self._forget("")
         self.look = Look()
         return photo.notes
+
+    @property
+    def luminance(self) -> Tensor:
+        """L (1, H, W) of the photo."""
+        return self.prepared.luminance
 
     def read_caption(self, caption: str) -> list[str]:
         """Find the caption's phrases and their regions -> notes; what was clicked and painted before is lost.

@@ -6,7 +6,6 @@ python -m scripts.studies.page_pictures --output docs/
 Needs Chromium with its driver, and what `pip install -e ".[dev]"` brings.
 """
 
-import argparse
 import base64
 import io
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lcad.cli.common import build_parser
 from tests.browser import PHONE, Page, Server, browser, until
 
 EXAMPLE = 2  # of those that the page shows, counting from 0
@@ -33,7 +33,7 @@ def save(page: Page, path: Path, size: tuple[int, int]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = build_parser(None, __doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of web.png and web_phone.png")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder, browser(Path(folder) / "chromium") as driver:

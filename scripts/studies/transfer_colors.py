@@ -6,7 +6,6 @@ python scripts/studies/transfer_colors.py --input coco_val_145/images --csv tran
     python scripts/studies/transfer_colors.py --references --input coco_val_145/images
 """
 
-import argparse
 import contextlib
 import io
 import time
@@ -20,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from lcad.cli.common import reporting
+from lcad.cli.common import build_parser, reporting
 from lcad.color import luminance_to_rgb, merge_chroma, rgb_to_lab, rgb_to_luminance
 from lcad.evaluation.scoring import write_rows
 from lcad.io.images import list_images, read_image, to_tensor
@@ -220,7 +219,7 @@ def table(rows: list[dict]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = build_parser(None, __doc__)
     add = parser.add_argument
     add("--input", type=Path, default=ROOT / "data" / "examples" / "images", help="true photos in colour")
     add("--limit", type=int, help="so many of them, evenly")
