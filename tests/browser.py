@@ -45,8 +45,6 @@ class Server:
             [*command, *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         until(self._answers)
-        spent = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        self.start_seconds = sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")  # of a processor
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.process.stdout.read()
