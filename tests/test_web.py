@@ -242,6 +242,12 @@ print(len(stubs))
     assert ended.stdout.split()[-1] == "0"
 
 
+def test_a_model_that_cannot_be_loaded_ends_it():
+    command = [sys.executable, "scripts/web.py", "--model", "no such folder"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: no such folder: no such checkpoint folder")
+
+
 def test_what_cannot_be_read_is_one_line_and_the_page_goes_on(page, scan, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     page.upload(tmp_path / "broken.png")

@@ -1,5 +1,6 @@
 """Serving the page: on this machine only unless asked otherwise, and nothing but the page and its own files."""
 
+import _thread
 import os
 import tempfile
 import threading
@@ -63,7 +64,11 @@ class Gate:
 
 
 def serve(studio: Studio, address: Address, examples: Path | None = None, block: bool = True) -> "Blocks | None":
-    """Serve the page until it is interrupted -> Gradio's page, where `block` is False; raises OSError: no free port."""
+    """Serve the page until it is interrupted -> Gradio's page, where `block` is False.
+
+    Raises:
+        OSError: no free port. CheckpointError: the model cannot be loaded, which is known when the page is up already.
+    """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="uploads_", dir=studio.folder)  # goes with the studio
     import gradio as gr
@@ -95,7 +100,8 @@ def serve(studio: Studio, address: Address, examples: Path | None = None, block:
         prevent_thread_lock=True,
         app_kwargs={"middleware": [Middleware(Gate, hosts=LOCAL if address.is_local else ())]},
     )
-    threading.Thread(target=_warm_up, args=(studio,), daemon=True).start()
+    problems: list[Exception] = []
+    threading.Thread(target=_warm_up, args=(studio, problems), daemon=True).start()
     print(f"L-CAD is at {page.local_url}" + (f" and {page.share_url}" if address.share else ""), flush=True)
     if not block:
         return page
@@ -103,11 +109,18 @@ def serve(studio: Studio, address: Address, examples: Path | None = None, block:
         page.block_thread()
     finally:
         page.close()
+    if problems:
+        raise problems[0]
     return None
 
 
-def _warm_up(studio: Studio) -> None:
+def _warm_up(studio: Studio, problems: list[Exception]) -> None:
+    from ldm.checkpoint import CheckpointError
+
     try:
         studio.warm_up()
+    except CheckpointError as error:
+        problems.append(error)
+        _thread.interrupt_main()  # a page without a model is of no use
     except Exception as error:  # the first visitor is told, in the page
         print(f"error: {' '.join(str(error).split())}", flush=True)
