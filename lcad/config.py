@@ -17,6 +17,10 @@ from lcad.config_keys import COUNT, NATURAL, NUMBER, POSITIVE, SHARE, Checked, R
 from lcad.defaults import DTYPES
 
 SITES = ("none", "conv_in", "down_blocks")
+LORA_LAYERS = (  # those of LCM-LoRA (Luo et al. 2023)
+    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+    *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
+)
 
 
 class ConfigError(ValueError):
@@ -256,6 +260,32 @@ class LatentConfig(Checked):
         if self.train_localizer and not self.localizer_weight:
             raise ValueError("latent.train_localizer: it learns by latent.localizer_weight; set that above 0")
 
+    @property
+    def keeps_colors(self) -> bool:
+        """Do the weights that colorize stay as they are in this training?"""
+        return self.train_localizer
+
+
+@dataclass
+class DistillationConfig(LatentConfig):
+    """Latent consistency distillation; `guidance_scale` is baked in."""
+
+    trainable: list[str] = field(default_factory=lambda: ["unet.*.lora_*"])
+    learning_rate: float = key(1e-4, NUMBER)
+    sample_steps: int = key(4, Range(1, 1000))
+    num_inference_steps: int = key(4, Range(1, 1000))
+    lora_rank: int = key(64, COUNT)
+    lora_layers: list[str] = field(default_factory=lambda: [*LORA_LAYERS])
+    """Ends of the names of what has a LoRA beside it; channel-extended convolutions never have."""
+    solver_steps: int = key(50, Range(1, 1000))
+    """Of the teacher's sampling, of which the student jumps over one or more."""
+    huber_c: float = key(0.001, POSITIVE)
+    """Of the pseudo-Huber loss."""
+
+    @property
+    def keeps_colors(self) -> bool:
+        return True
+
 
 @dataclass
 class StageConfig(Checked):
@@ -280,6 +310,12 @@ class PixelStageConfig(StageConfig):
 @dataclass
 class LatentStageConfig(StageConfig):
     latent: LatentConfig = field(default_factory=LatentConfig)
+
+
+@dataclass
+class DistillationStageConfig(LatentStageConfig):
+    init: str | None = MISSING
+    latent: DistillationConfig = field(default_factory=DistillationConfig)
 
 
 @dataclass

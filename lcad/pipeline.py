@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderKL, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.color import luminance_to_hint
@@ -22,9 +22,11 @@ from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embed
 from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.guided_decoder import decode_pictures
+from lcad.models.lcm_lora import LoraWeights, read_lora, write_lora
 from lcad.models.loading import download, load_parts, read_index
-from lcad.models.localizer import LocalizerWeights, localizer_parts, read_localizer, write_localizer
+from lcad.models.localizer import LocalizerWeights, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
+from lcad.models.variants import Variants
 from lcad.pipeline_inputs import (
     CALLBACK_TENSORS,
     LCADPipelineOutput,
@@ -42,13 +44,12 @@ from ldm.text_encoder import encode_captions
 
 TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
 LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer ones keep the long side of this aspect
-SETTINGS = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")  # of a checkpoint's index
 
 Photo = Image.Image | Tensor | PreparedPhoto
 Masks = Tensor | np.ndarray | InstanceMasks | None
 
 
-class LCADPipeline(DiffusionPipeline):
+class LCADPipeline(Variants):
     """Language-based colorization (L-CAD) in diffusers' manner.
 
     Args:
@@ -57,13 +58,12 @@ class LCADPipeline(DiffusionPipeline):
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
         localizer: weights that find objects, see `with_localizer`.
+        lcm_lora: weights for a few steps, see `with_lcm_lora`.
 
     Attributes:
-        source: the folder that `from_pretrained` has read, also of a hub id; None: made in memory.
         num_timesteps: of the call in progress.
     """
 
-    source: Path | None = None
     _guidance_scale: float = 1.0  # of the call in progress; diffusers would write a plain attribute into the config
     num_timesteps: int | None = None
 
@@ -83,10 +83,10 @@ class LCADPipeline(DiffusionPipeline):
         guidance_scale: float = LatentConfig.guidance_scale,
         num_inference_steps: int = LatentConfig.num_inference_steps,
         localizer: LocalizerWeights | None = None,
+        lcm_lora: LoraWeights | None = None,
     ):
         super().__init__()
-        self.localizer = localizer
-        self._localized: tuple[tuple, LCADPipeline] | None = None  # with the copies that were made last, and of what
+        self.localizer, self.lcm_lora = localizer, lcm_lora
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -125,32 +125,21 @@ class LCADPipeline(DiffusionPipeline):
         folder = Path(source)
         if not folder.is_dir():
             folder = download(str(source), **hub_options)
-        index = read_index(folder, cls.__name__, SETTINGS[:2])
+        index = read_index(folder, cls.__name__, cls.settings[:2])
         parts = load_parts(folder, torch_dtype, variant)
-        settings = {name: index[name] for name in SETTINGS if name in index}
-        pipeline = cls(**parts, **settings, localizer=read_localizer(folder, parts))
+        settings = {name: index[name] for name in cls.settings if name in index}
+        beside = {"localizer": read_localizer(folder, parts), "lcm_lora": read_lora(folder, parts["unet"])}
+        pipeline = cls(**parts, **settings, **beside)
         pipeline.source = folder
         return pipeline if device_map is None else pipeline.to(device_map)
 
     def save_pretrained(self, save_directory: str | Path, **options) -> None:
-        """As diffusers' own, with the localizer's weights if there are some."""
+        """As diffusers' own, with the localizer's weights and the LCM-LoRA if there are some."""
         super().save_pretrained(save_directory, **options)
         if self.localizer is not None:
             write_localizer(Path(save_directory), self.localizer, self.unet.dtype)
-
-    def with_localizer(self) -> "LCADPipeline":
-        """This pipeline with its localizer's weights, in copies of their parts; itself if it has none."""
-        if self.localizer is None:
-            return self
-        key = (id(self.localizer), self._execution_device, self.unet.dtype)
-        if self._localized is None or self._localized[0] != key:
-            self._localized = key, self.with_parts(localizer_parts(self.components, self.localizer))
-        return self._localized[1]
-
-    def with_parts(self, parts: dict[str, nn.Module]) -> "LCADPipeline":
-        """This pipeline with some other parts, by their names; the rest is shared."""
-        settings = {name: self.config[name] for name in SETTINGS}
-        return LCADPipeline(**self.components | parts, **settings)
+        if self.lcm_lora is not None:
+            write_lora(Path(save_directory), self.lcm_lora, self.unet.dtype)
 
     def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
         """The size (h, w) the model works at, in the photo's aspect and whole strides.

@@ -1,7 +1,8 @@
 """Choosing the device to compute on, sharing work out to several, and the types weights can have."""
 
+import copy
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Module = TypeVar("Module", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -38,6 +40,18 @@ def execution_device(module: nn.Module) -> torch.device:
         if device is not None:
             return torch.device(device)
     return next(module.parameters()).device
+
+
+def copy_where_it_computes(module: Module) -> Module:
+    """A copy of its own, which is not offloaded: it stays on the device that the module computes on."""
+    from accelerate.hooks import remove_hook_from_module
+
+    copied = copy.deepcopy(module)
+    if hasattr(copied, "_hf_hook"):
+        device = execution_device(copied)
+        remove_hook_from_module(copied, recurse=True)
+        copied.to(device)
+    return copied
 
 
 def launch(accelerator: str, devices: int, nodes: int = 1) -> "Fabric":

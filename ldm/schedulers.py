@@ -22,6 +22,7 @@ SCHEDULERS = {
     "unipc": ("UniPCMultistepScheduler", dict(steps_offset=1)),
     "euler": ("EulerDiscreteScheduler", dict(steps_offset=1)),
     "euler_ancestral": ("EulerAncestralDiscreteScheduler", dict(steps_offset=1)),
+    "lcm": ("LCMScheduler", dict(set_alpha_to_one=False, steps_offset=1)),  # of consistency models
     "heun": ("HeunDiscreteScheduler", dict(steps_offset=1)),
     "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)),
 }

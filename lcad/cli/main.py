@@ -15,6 +15,7 @@ COMMANDS = {
     "train pixel": ("lcad.cli.train_pixel", "stage 1: the luminance encoder (Eq. 4)"),
     "train latent": ("lcad.cli.train_latent", "stage 2: the noise prediction network (Eq. 6)"),
     "train mini": ("lcad.cli.train_mini", "the whole bundled model, from packed data"),
+    "distill": ("lcad.cli.distill_latent", "a trained model to a few sampling steps"),
     "evaluate": ("lcad.cli.evaluate", "score a model or a folder of results, and write the paper's tables"),
     "adjust": ("lcad.cli.adjust", "change saturation and warmth of results that are there"),
     "transfer": ("lcad.cli.transfer_colors", "bring the colours of another picture onto a photo"),

@@ -90,6 +90,8 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
+    if args.fast:
+        pipeline = pipeline.with_lcm_lora()
     if args.scheduler:
         pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)

@@ -25,7 +25,7 @@ from lcad.data.packed import EMPTY_ROW, SCARCE_ROW, Packed, PackError, dense_phr
 from lcad.data.photos import choose_crop
 from lcad.io.images import ImageError
 
-CHUNK = 256  # photos that are read and encoded at once
+CHUNK, CPU_CHUNK = 256, 16  # photos that are read and encoded at once; a CPU's caches hold no more
 STORED = {torch.float32: torch.float16, torch.bfloat16: torch.float16}
 
 
@@ -108,7 +108,8 @@ class ResidentPhotos(Dataset):
 
     def _build(self, stage: ResidentStage, zoom: float) -> None:
         crops = sorted({crop for crop, _ in self.variants})
-        chunks = _Chunks(self.packed, self.photos, crops, self.size, zoom, self.seed, self.captioned)
+        at_once = CPU_CHUNK if self.device.type == "cpu" else CHUNK
+        chunks = _Chunks(self.packed, self.photos, crops, self.size, zoom, self.seed, self.captioned, at_once)
         # processes, as Python decodes with one thread at a time; forked, as they then share the packed photos
         workers = min(len(os.sched_getaffinity(0)), len(chunks) - 1) if sys.platform == "linux" else 0
         loader = DataLoader(
@@ -187,7 +188,7 @@ class ResidentPhotos(Dataset):
 
 @dataclass(frozen=True)
 class _Chunks(Dataset):
-    """Photos and label maps of a pack, `CHUNK` at once: first all cut in the middle (crop 0), then at random."""
+    """Photos and label maps of a pack, `at_once` of them: first all cut in the middle (crop 0), then at random."""
 
     packed: Packed
     photos: np.ndarray
@@ -196,20 +197,21 @@ class _Chunks(Dataset):
     zoom: float
     seed: int
     labelled: bool
+    at_once: int
 
     def __len__(self) -> int:
-        return len(self.crops) * -(-len(self.photos) // CHUNK)
+        return len(self.crops) * -(-len(self.photos) // self.at_once)
 
     def place(self, number: int) -> tuple[int, int]:
         """-> which crop, and the first of its photos."""
         crop, chunk = divmod(number, len(self) // len(self.crops))
-        return self.crops[crop], chunk * CHUNK
+        return self.crops[crop], chunk * self.at_once
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray] | Exception:
         """-> images (n, 3, S, S) and labels (n, S, S), uint8; an error is handed on, to be raised as it is."""
         crop, start = self.place(number)
         try:
-            read = [self._read(i, crop) for i in self.photos[start : start + CHUNK].tolist()]
+            read = [self._read(i, crop) for i in self.photos[start : start + self.at_once].tolist()]
         except (ImageError, PackError) as error:
             return error
         images, labels = zip(*read, strict=True)

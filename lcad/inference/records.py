@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lcad.inference.plan import Job, Settings
 from lcad.masks.from_text import FoundMasks
+from lcad.models.lcm_lora import FOLDER
 from lcad.pipeline import LCADPipeline
 from lcad.recoloring.object_masks import FoundObjects
 from lcad.text.captions import SCARCE_CAPTION
@@ -92,10 +93,15 @@ def files_hash(folder: Path, found: Iterable[Path], suffixes: tuple[str, ...]) -
 
 
 def model_hash(pipeline: LCADPipeline) -> str:
-    """SHA-256 over the checkpoint's configs and weights: of its files, or of the tensors if it was made in memory."""
+    """SHA-256 over the checkpoint's configs and weights: of its files, or of the tensors if it was made in memory.
+
+    Weights for a few steps count where they are used.
+    """
     source = pipeline.source
     if source is not None:
-        return files_hash(source, (*source.glob("*"), *source.glob("*/*")), (".json", ".safetensors", ".txt"))
+        left_out = None if pipeline.few_step else source / FOLDER
+        files = (path for path in (*source.glob("*"), *source.glob("*/*")) if path.parent != left_out)
+        return files_hash(source, files, (".json", ".safetensors", ".txt"))
     digest = hashlib.sha256()
     digest.update(repr(sorted(pipeline.config.items())).encode())
     for part in (pipeline.unet, pipeline.luminance_encoder, pipeline.vae, pipeline.text_encoder):

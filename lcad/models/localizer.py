@@ -5,16 +5,14 @@ weights, from masks, to attend to the objects that words name. They find masks (
 colorizes stays as it was. A checkpoint folder keeps those that were trained in `localizer/`.
 """
 
-import copy
 from pathlib import Path
 
 import torch
-from accelerate.hooks import remove_hook_from_module
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ldm.checkpoint import CheckpointError, load_state_dict
-from ldm.devices import execution_device
+from ldm.devices import copy_where_it_computes
 
 FILE = "localizer/model.safetensors"
 EARLIER_FILE = "grounding/model.safetensors"  # where checkpoints of version 0.1 have it
@@ -55,12 +53,8 @@ def write_localizer(folder: Path, weights: LocalizerWeights, dtype: torch.dtype)
 
 def localizer_parts(modules: dict[str, nn.Module], weights: LocalizerWeights) -> dict[str, nn.Module]:
     """Copies of the modules (by part) with these weights."""
-    copies = {part: copy.deepcopy(modules[part]) for part in PARTS}
+    copies = {part: copy_where_it_computes(modules[part]) for part in PARTS}
     for part, module in copies.items():
-        device = execution_device(module)
-        if hasattr(module, "_hf_hook"):  # offloaded: the copy stays where it computes
-            remove_hook_from_module(module, recurse=True)
-            module.to(device)
         own = {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
         module.load_state_dict(own, strict=False)
     return copies

@@ -44,7 +44,7 @@ class LatentStage(pl.LightningModule):
     """
 
     def __init__(self, pipeline: LCADPipeline, config: LatentConfig, trainer_config: TrainerConfig):
-        assert not config.train_localizer or type(self) is not LatentStage, "LocalizerStage is for that"
+        assert not config.keeps_colors or type(self) is not LatentStage, "a stage of its own is for that"
         super().__init__()
         self.config, self.trainer_config, self.pipeline = config, trainer_config, pipeline
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
@@ -217,7 +217,7 @@ class LatentStage(pl.LightningModule):
 
         Without channel-extended convolutions (a base model) the columns are text-to-image samples.
         """
-        pipeline, rgb = self.pipeline, batch["image"]
+        pipeline, rgb = self._examples_by(), batch["image"]
         pipeline.set_progress_bar_config(disable=True)
         photos = [to_image(image) for image in rgb]
         columns = [rgb.cpu()]
@@ -232,6 +232,10 @@ class LatentStage(pl.LightningModule):
             )
             columns.append(torch.stack(list(cast(LCADPipelineOutput, result).images)))
         return torch.stack(columns, dim=1).flatten(0, 1)
+
+    def _examples_by(self) -> LCADPipeline:
+        """What makes them."""
+        return self.pipeline
 
     def configure_optimizers(self) -> dict:
         config = self.config

@@ -222,8 +222,8 @@ def train(
     pl.seed_everything(config.trainer.seed, workers=True, verbose=False)
     warnings.filterwarnings("ignore", ".*does not have many workers.*|.*LeafSpec.*|.*dataloader is not resumable.*")
     pipeline = start_pipeline(config.init, config.model, config.trainer.seed, config.init_parts)
-    if not getattr(stage_config, "train_localizer", False):
-        pipeline.localizer = None  # made for the weights as they are, which now change
+    if not getattr(stage_config, "keeps_colors", False):
+        pipeline.localizer = pipeline.lcm_lora = None  # made for the weights as they are, which now change
     photos = _open_photos(config, pipeline)
     stage = stage_class(pipeline, stage_config, config.trainer)
     if config.trainer.channels_last:

@@ -66,6 +66,7 @@ class Studio:
         model: checkpoint folder or hub id.
         mask_weights: fields of `lcad.masks.types.ProviderOptions`; none: regions of the luminance.
         keep: folder where results are kept; None: nothing is kept.
+        fast: in 4 steps, with the model's LCM-LoRA.
 
     Attributes:
         folder: for files of sessions; removed by `close`.
@@ -80,8 +81,10 @@ class Studio:
         dtype: str = DTYPES[0],
         keep: Path | None = None,
         mask_weights: dict[str, Any] | None = None,
+        fast: bool = False,
     ):
         self.model, self.limits, self.device, self.dtype, self.keep = model, limits, device, dtype, keep
+        self.fast = fast
         self._mask_weights = mask_weights or {}
         self.folder = Path(tempfile.mkdtemp(prefix="lcad_page_"))
         self.turn = threading.Lock()
@@ -99,7 +102,8 @@ class Studio:
             if self._pipeline is None:
                 pipeline = LCADPipeline.from_pretrained(self.model, torch_dtype=TYPES[self.dtype])
                 pipeline.set_progress_bar_config(disable=True)
-                self._pipeline = pipeline.to(choose_device(self.device))
+                pipeline = pipeline.to(choose_device(self.device))
+                self._pipeline = pipeline.with_lcm_lora() if self.fast else pipeline
         return self._pipeline
 
     @cached_property
