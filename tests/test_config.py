@@ -12,6 +12,7 @@ from lcad.config import (
     AutoencoderConfig,
     ConfigError,
     DataConfig,
+    DistillationStageConfig,
     LatentConfig,
     LatentStageConfig,
     ModelConfig,
@@ -33,6 +34,8 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
 def schema_of(path: Path):
+    if path.stem.endswith("distillation"):
+        return DistillationStageConfig
     return PixelStageConfig if path.stem.endswith(("pixel", "autoencoder")) else LatentStageConfig
 
 

@@ -31,8 +31,14 @@ def add_lora(unet: ExtendedUNet, rank: int, layers: list[str]) -> None:
     """
     from peft import LoraConfig  # where it is used: slow to import
 
-    options = {"r": rank, "lora_alpha": rank, "init_lora_weights": "gaussian"}
-    unet.add_adapter(LoraConfig(target_modules=layers, exclude_modules=unet.site_names, **options), ADAPTER)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        init_lora_weights="gaussian",
+        target_modules=layers,
+        exclude_modules=unet.site_names,
+    )
+    unet.add_adapter(config, ADAPTER)
 
 
 def take_lora(unet: ExtendedUNet) -> LoraWeights:
