@@ -6,10 +6,11 @@ python scripts/studies/measure_steps.py --model checkpoints/mini --input data/co
 python scripts/studies/measure_steps.py --model checkpoints/mini --input data/coco_val_145 --every 1000 --photos 20 \
     --lpips alex=data/weights/alexnet_features_fp16.safetensors --output docs/ --settings ddim/trailing/10 lcm_lora/-/4
 
-Photos are squashed to 256 x 256 and keep their own luminance; masks are found once; noise is the same for all. LPIPS is
-that of photos with their captions; with --photos, so many main objects are asked for in four colours, as lcad steer does.
-Writes steps.csv, a row for each setting as soon as it is measured (one that is there is kept; delete it to measure it
-again), and steps.png. The yardstick is 50 steps of DDIM; lcm_lora is the weights for a few steps that the model has.
+Photos are squashed to 256 x 256 and keep their own luminance; masks are found once; noise is the same for all. LPIPS
+is that of photos with their captions; with --photos, so many main objects are asked for in four colours, as lcad
+steer does. Writes steps.csv, a row for each setting as soon as it is measured (one that is there is kept; delete it
+to measure it again), and steps.png. The yardstick is 50 steps of DDIM; lcm_lora is the weights for a few steps that
+the model has.
 """
 
 import argparse
