@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lcad.color import HINT_SCALES
-from lcad.config import ModelConfig, UNetConfig
+from lcad.config import LatentConfig, ModelConfig, UNetConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.pipeline import LCADPipeline
@@ -148,7 +148,8 @@ def convert(
         luminance_encoder=luminance_encoder,
         text_encoder=_build(build_text_encoder, weights.text_encoder, dtype),
         tokenizer=build_tokenizer(),
-        scheduler=build_scheduler(),
+        scheduler=build_scheduler(LatentConfig.scheduler),
+        num_inference_steps=LatentConfig.num_inference_steps,
         hint_scale=hint_scale or ("unit" if weights.luminance_encoder is None else "release"),
         image_size=image_size,
     )

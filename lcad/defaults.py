@@ -18,4 +18,7 @@ PLAIN_LOOK = {"saturation": 1.0, "warmth": 0.0}
 SAM_TYPES = ("vit_h", "vit_l", "vit_b")
 """Of Segment Anything's published checkpoints."""
 
+PAPER_STEPS = 50
+"""Of DDIM (Sec. 4.1); what a checkpoint is sampled with that names no number of its own."""
+
 SEED = 0

@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.color import luminance_to_hint
 from lcad.config import LatentConfig, ModelConfig
+from lcad.defaults import PAPER_STEPS
 from lcad.denoiser import Conditions, build_denoiser
 from lcad.instance_sampling import Refinement
 from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
@@ -81,7 +82,7 @@ class LCADPipeline(Variants):
         hint_scale: str = ModelConfig.hint_scale,
         image_size: int = ModelConfig.image_size,
         guidance_scale: float = LatentConfig.guidance_scale,
-        num_inference_steps: int = LatentConfig.num_inference_steps,
+        num_inference_steps: int = PAPER_STEPS,
         localizer: LocalizerWeights | None = None,
         lcm_lora: LoraWeights | None = None,
     ):

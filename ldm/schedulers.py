@@ -17,6 +17,11 @@ PREDICTIONS = {
 SCHEDULERS = {
     # "leading" time steps 1, 21, ..., 981; the last step goes to alpha-bar of step 0 (as in the release)
     "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)),
+    # 999, 899, ..., 99 (Lin et al. 2024): from pure noise, which few steps must begin from
+    "ddim_trailing": (
+        "DDIMScheduler",
+        dict(clip_sample=False, set_alpha_to_one=False, timestep_spacing="trailing"),
+    ),
     "ddpm": ("DDPMScheduler", dict(clip_sample=False, steps_offset=1)),
     "dpmpp": ("DPMSolverMultistepScheduler", dict(steps_offset=1)),
     "unipc": ("UniPCMultistepScheduler", dict(steps_offset=1)),
@@ -44,8 +49,10 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> Schedule
 
 def scheduler_name(scheduler: SchedulerMixin) -> str:
     """The row of `SCHEDULERS` a scheduler is of, or the name of its class."""
-    own = type(scheduler).__name__
-    return next((name for name, (class_name, _) in SCHEDULERS.items() if class_name == own), own)
+    own, spacing = type(scheduler).__name__, scheduler.config.get("timestep_spacing")
+    rows = [name for name, (class_name, _) in SCHEDULERS.items() if class_name == own]
+    alike = [name for name in rows if build_scheduler(name).config.get("timestep_spacing") == spacing]
+    return next(iter([*alike, *rows]), own)
 
 
 def build_training_schedule(prediction: str = "epsilon") -> DDIMScheduler:

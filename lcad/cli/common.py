@@ -137,17 +137,6 @@ def add_output(add: Callable[..., object]) -> None:
     )
 
 
-def add_fast(add: Callable[..., object]) -> None:
-    """A few steps in place of the model's own number; `add` as above, and `check_fast` once it is parsed."""
-    add("--fast", action="store_true", help="4 steps: with the model's LCM-LoRA (lcm_lora/), its guidance baked in")
-
-
-def check_fast(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    given = [name for name in ("scheduler", "guidance") if getattr(args, name, None) is not None]
-    if args.fast and given:
-        parser.error(f"--fast brings its own {given[0]}; leave out --{given[0]}, or --fast")
-
-
 def provider_options(args: argparse.Namespace) -> dict[str, Any]:
     """Fields of `ProviderOptions`, of what `add_provider_options` has read."""
     return {"checkpoint": args.sam_checkpoint, "model_type": args.sam_type, "text_segmenter": args.text_segmenter}

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import add_fast, build_parser, check_fast, reporting
+from lcad.cli.common import build_parser, reporting
+from lcad.cli.sampling import add_sampling, check_sampling, with_sampling
 from lcad.config import ModelConfig
 from lcad.defaults import MASK_SOURCES, OUTPUT_LUMINANCE, SEED
 
@@ -117,7 +118,7 @@ def colorize_with_model(
             print("W/o SLR is left out; it needs --without-slr, a model trained with latent.sites=none")
             continue
         whole = LCADPipeline.from_pretrained(model).to(fabric.device)
-        pipeline = whole.with_lcm_lora() if args.fast else whole
+        pipeline = with_sampling(whole, args)
         pipeline.set_progress_bar_config(disable=True)
         if not made:  # by the first, whole model, for all of them
             find_masks = build_finder(args.masks, whole, masks)
@@ -171,9 +172,7 @@ def main(argv: list[str] | None = None) -> int:
         help="photos are resized to size x size (default: %(default)s)",
     )
     add("--fit", choices=["squash", "crop"], help="how they become square (default: crop for table 3, else squash)")
-    add_fast(add)
-    add("--steps", type=int, help="default: the model's own")
-    add("--guidance", type=float, help="default: the model's own")
+    add_sampling(add)
     add("--seed", type=int, default=SEED)
     add(
         "--output-luminance",
@@ -185,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--devices", type=int, default=1, help="the photos are shared out to so many")
     add("--accelerator", default="auto", help="Lightning's names: auto, cpu, cuda, mps")
     args = parser.parse_args(argv)
-    check_fast(args, parser)
+    check_sampling(args, parser)
     if Path(args.masks).is_dir():  # as it was called in version 0.1
         args.masks, args.mask_folder = "auto", Path(args.masks)
         print(f"--masks FOLDER is now --mask-folder {args.mask_folder}", file=sys.stderr)

@@ -81,19 +81,16 @@ def settings_from(args: argparse.Namespace, pipeline: "LCADPipeline") -> "Settin
 def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) -> "FolderRun":
     from tqdm import tqdm
 
+    from lcad.cli.sampling import with_sampling
     from lcad.inference.batch_runner import FolderRun, RunOptions
     from lcad.inference.output import OutputFolder
     from lcad.masks.sources import build_finder
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
     from lcad.recoloring.object_masks import build_object_finder
-    from ldm.schedulers import build_scheduler
 
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
-    if args.fast:
-        pipeline = pipeline.with_lcm_lora()
-    if args.scheduler:
-        pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
+    pipeline = with_sampling(pipeline, args)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
     settings = settings_from(args, pipeline)
     options = ProviderOptions(**provider_options(args), device=str(device))

@@ -18,14 +18,14 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, add_fast, add_look, add_output, add_provider_options, build_parser, check_fast
+from lcad.cli.common import REPOSITORY, add_look, add_output, add_provider_options, build_parser
+from lcad.cli.sampling import add_sampling, check_sampling
 from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
 from lcad.inference.plan import Settings
 from lcad.instance_sampling import MODES, Refinement
 from lcad.masks.providers import SOURCES
 from lcad.recoloring.looks import SATURATION, WARMTH
-from ldm.schedulers import SCHEDULERS
 
 MODEL = REPOSITORY / "checkpoints" / "mini"
 EXAMPLES = REPOSITORY / "data" / "examples"
@@ -122,10 +122,7 @@ def _add_colors(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
-    add_fast(add)
-    add("--steps", type=int, help="sampling steps (default: the model's own)")
-    add("--scheduler", choices=list(SCHEDULERS), help="default: the model's own")
-    add("--guidance", type=float, help="classifier-free guidance; 1 is none (default: the model's own)")
+    add_sampling(add)
     add("--seed", type=int, default=Settings.seed, help="default: %(default)s")
     add("--num-samples", type=int, default=Settings.samples, help="different colorizations of each photo")
     add(
@@ -186,7 +183,7 @@ def check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             parser.error(f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, got {value}")
     if args.save_masks and args.mask_folder and args.mask_folder.resolve() == (args.output / "masks").resolve():
         parser.error("--save-masks would replace the masks of --mask-folder; choose another --output")
-    check_fast(args, parser)
+    check_sampling(args, parser)
     own = {"resume": ("--resume",), "replay": ("--replay", "--output")}
     for name, allowed in own.items():
         given = [part.partition("=")[0] for part in args.command if part.startswith("--")]

@@ -11,7 +11,8 @@ move the mean colour outside the object. Scenes: does each object get the colour
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import add_fast, build_parser, check_fast, reporting
+from lcad.cli.common import build_parser, reporting
+from lcad.cli.sampling import add_sampling, check_sampling, with_sampling
 from lcad.config import ModelConfig
 from lcad.defaults import MASK_SOURCES
 
@@ -40,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if not (args.input and args.instances or args.scenes):
         raise ValueError("nothing to steer: give --input with --instances, or --scenes")
     pipeline = LCADPipeline.from_pretrained(args.model).to(choose_device(args.device))
-    if args.fast:
-        pipeline = pipeline.with_lcm_lora()
+    pipeline = with_sampling(pipeline, args)
     pipeline.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
 
@@ -89,10 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         help="instance-aware sampling with masks found from words (auto, regions), or with true ones (files)",
     )
     add("--output", type=Path, help="folder for one CSV of rows each")
-    add_fast(add)
-    add("--steps", type=int, help="default: the model's own")
-    add("--guidance", type=float, help="default: the model's own")
+    add_sampling(add)
     add("--device", default="auto")
     args = parser.parse_args(argv)
-    check_fast(args, parser)
+    check_sampling(args, parser)
     return reporting(lambda: run(args))

@@ -11,7 +11,7 @@ Photos and captions stay on the machine that runs this, and are removed when the
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, add_fast, add_provider_options, build_parser, provider_options, reporting
+from lcad.cli.common import REPOSITORY, add_provider_options, build_parser, provider_options, reporting
 from lcad.defaults import DTYPES
 from lcad.web.quick_gradio import without_stubs
 from lcad.web.server import Address, serve
@@ -29,7 +29,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="checkpoint folder or hub id (default: the mini model)",
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    add_fast(add)
+    add("--fast", action="store_true", help="4 steps: with the model's LCM-LoRA (lcm_lora/)")
     add("--dtype", default=DTYPES[0], choices=DTYPES)
     add_provider_options(add)
     add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, luminance_to_rgb, rgb_to_hint, rgb_to_lab, rgb_to_luminance
-from lcad.config import LatentConfig
+from lcad.defaults import PAPER_STEPS
 from lcad.inference.records import files_hash, model_hash
 from lcad.io.images import to_image, to_tensor
 from lcad.models.guided_decoder import decode_with_luminance
@@ -21,7 +21,7 @@ from lcad.upsampling import transfer_chroma
 from ldm.autoencoder import encode
 
 Method = Callable[[Tensor, str], Tensor]
-STEPS = LatentConfig.num_inference_steps  # of the models of others, too
+STEPS = PAPER_STEPS  # of the models of others, too
 
 BASELINES = {
     "grey": "grey input",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcad.config import LatentConfig
-from lcad.defaults import OUTPUT_LUMINANCE, PLAIN_LOOK, SEED
+from lcad.defaults import OUTPUT_LUMINANCE, PAPER_STEPS, PLAIN_LOOK, SEED
 from lcad.instance_sampling import Refinement
 from lcad.recoloring.exact_colors import ColorTarget
 from lcad.text.levels import caption_at_level
@@ -29,8 +29,8 @@ BATCH_PIXELS = 32_000_000  # photos of a batch have no more together; a larger o
 class Settings:
     """What decides a result, besides the photo, its caption and its masks."""
 
-    steps: int = LatentConfig.num_inference_steps
-    scheduler: str = LatentConfig.scheduler
+    steps: int = PAPER_STEPS
+    scheduler: str = "ddim"
     guidance: float = LatentConfig.guidance_scale
     seed: int = SEED
     samples: int = 1

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
 from lcad.color import HINT_SCALES
-from lcad.config import ModelConfig, TextConfig
+from lcad.config import LatentConfig, ModelConfig, TextConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from ldm.autoencoder import build_autoencoder, latent_stride
@@ -36,7 +36,8 @@ def build_parts(model: ModelConfig, seed: int = 0) -> dict:
             luminance_encoder=LuminanceEncoder.from_autoencoder(vae),
             text_encoder=_build_text_encoder(model.text, seed),
             tokenizer=build_tokenizer(),
-            scheduler=build_scheduler(),
+            scheduler=build_scheduler(LatentConfig.scheduler),
+            num_inference_steps=LatentConfig.num_inference_steps,
             hint_scale=model.hint_scale,
             image_size=model.image_size,
         )
