@@ -87,12 +87,17 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
     from lcad.recoloring.object_masks import build_object_finder
+    from ldm.cuda_graphs import check_cuda
     from ldm.schedulers import build_scheduler
 
+    if args.cuda_graphs:
+        check_cuda(device)
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
     if args.scheduler:
         pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
+    if args.cuda_graphs:
+        pipeline.enable_cuda_graphs()
     settings = settings_from(args, pipeline)
     options = ProviderOptions(**provider_options(args), device=str(device))
     source = "none" if settings.refinement is None else args.masks

@@ -154,6 +154,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
     add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
     add("--dtype", default=DTYPES[0], choices=DTYPES)
+    add(
+        "--cuda-graphs",
+        action="store_true",
+        help="capture the sampling steps of each size of photos and replay them; to be tried: not yet run on a GPU",
+    )
     add("--batch-size", type=int, default=4, help="default: %(default)s")
     add(
         "--num-readers",
