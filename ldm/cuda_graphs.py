@@ -137,7 +137,7 @@ class GraphCache:
                 self._graphs.popitem(last=False)
             try:
                 self._graphs[key] = _Captured(function, inputs, self._capture)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 if not self._graphs:
                     raise
                 self._graphs.clear()

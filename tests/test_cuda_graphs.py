@@ -249,7 +249,7 @@ def test_memory_that_other_graphs_hold_is_freed_first(pipelines):
 
     def capture(function, device):
         if len(alive) >= 2:
-            raise torch.OutOfMemoryError("no room")
+            raise torch.cuda.OutOfMemoryError("no room")
         return Replay(function)
 
     captured.enable_cuda_graphs(capture=capture)
@@ -259,10 +259,10 @@ def test_memory_that_other_graphs_hold_is_freed_first(pipelines):
     assert len(alive) == 1
 
     def never(function, device):
-        raise torch.OutOfMemoryError("no room")
+        raise torch.cuda.OutOfMemoryError("no room")
 
     captured.enable_cuda_graphs(capture=never)
-    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="no room"):
         colorize(captured, 0, "a cup")
 
 

@@ -133,7 +133,7 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
     if record is None:
         record = RunRecord(args.output, rank)
     try:
-        runner = build_runner(args, device, quiet=len(jobs) > args.batch_size)
+        runner = build_runner(args, device, quiet=args.batch_size is None or len(jobs) > args.batch_size)
         if rank == 0:
             for note in notes:
                 print(one_line(f"note: {note}"), file=sys.stderr)
