@@ -6,7 +6,6 @@ Shapes: B results, latents (B, C, h, w).
 import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -89,15 +88,21 @@ def _build_whole(
     at_once, places = timesteps.to(device), {float(t): place for place, t in enumerate(timesteps)}
 
     def stepping(fixed: Inputs, targets: LogitTargets | None, refinement: Refinement | None) -> Denoiser:
-        predict = partial(_predict, unet, targets, refinement)
-        replayed = None if graphs is None else CapturedFunction(graphs, _settings(refinement), predict, fixed)
+        if graphs is None:
+            predict = _from_inputs(unet, rows, targets, refinement, fixed, guidance_scale)
+            return lambda x, t: predict(x, at_once[places[float(t)]])
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
+        def step(inputs: Inputs) -> Tensor:
+            denoise = _from_inputs(unet, rows, targets, refinement, inputs, inputs["scale"])
+            return denoise(inputs["x"], inputs["t"])
+
+        captured = CapturedFunction(graphs, _settings(refinement), step, fixed)
+
+        def replay(x: Tensor, t: Tensor) -> Tensor:
             scale = torch.full((), guidance_scale(), device=device)
-            changing = {"x": x, "t": at_once[places[float(t)]], "scale": scale}
-            return predict({**fixed, **changing}) if replayed is None else replayed(changing)
+            return captured({"x": x, "t": at_once[places[float(t)]], "scale": scale})
 
-        return denoise
+        return replay
 
     plain, refinement = stepping(fixed, None, None), conditions.refinement
     if refinement is None or not any(conditions.instances):
@@ -118,15 +123,23 @@ def _settings(refinement: Refinement | None) -> Hashable:
     return None if refinement is None else (refinement.strength, refinement.normalization, refinement.mode)
 
 
-def _predict(unet: ExtendedUNet, targets: LogitTargets | None, refinement: Refinement | None, inputs: Inputs) -> Tensor:
-    """One step: a function of `inputs` alone, so that it can be captured.
+def _from_inputs(
+    unet: ExtendedUNet,
+    rows: int,
+    targets: LogitTargets | None,
+    refinement: Refinement | None,
+    inputs: Inputs,
+    scale: Tensor | Callable[[], float],
+) -> Denoiser:
+    """A step that reads nothing but tensors, so that it can be captured.
 
     Args:
+        rows: photos; there are as many rows of text, or twice as many with guidance.
         targets: of the same sizes; their tensors are taken from `inputs`.
-        inputs: x (B, C, h, w), t, scale, text as in `Conditions`, and under pairs of kind and place the responses of
-            as many rows and the targets and weights of `LogitTargets`.
+        inputs: text as in `Conditions`, and under pairs of kind and place the responses of as many rows and the
+            targets and weights of `LogitTargets`.
     """
-    text, rows, responses = inputs["text"], len(inputs["x"]), _of_kind(inputs, "response")
+    text, responses = inputs["text"], _of_kind(inputs, "response")
 
     def predict(x: Tensor, t: Tensor, logit_transform: LogitTransform | None = None) -> Tensor:
         used = {site: response[: len(x)] for site, response in responses.items()}
@@ -134,12 +147,10 @@ def _predict(unet: ExtendedUNet, targets: LogitTargets | None, refinement: Refin
 
     denoise: Denoiser = predict
     if targets is not None and refinement is not None:
-        weights = _of_kind(inputs, "weight")
-        own = {pixels: (target, weights[pixels]) for pixels, target in _of_kind(inputs, "target").items()}
-        denoise = with_instance_masks(predict, targets.holding(own), rows, refinement)
-    if len(text) > rows:
-        denoise = classifier_free_guidance(denoise, inputs["scale"])
-    return denoise(inputs["x"], inputs["t"])
+        made, weights = _of_kind(inputs, "target"), _of_kind(inputs, "weight")
+        own = targets.holding({pixels: (target, weights[pixels]) for pixels, target in made.items()})
+        denoise = with_instance_masks(predict, own, rows, refinement)
+    return denoise if len(text) == rows else classifier_free_guidance(denoise, scale)
 
 
 def _of_kind(inputs: Inputs, kind: str) -> dict:
