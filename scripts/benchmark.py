@@ -10,8 +10,8 @@ All steps of one comparison are run in turn, --repeats times, and the medians ar
 otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at the same batch size,
 each in the same way (as it is, captured, compiled); of finding masks to a guided step; of photos to the bare forwards
 at twice their number that their steps take. Of photos it also says how many a second, and what one costs in bare
-forwards at batch 2, as they are. The training step takes the extra [train]; without it the rest is timed. Peak memory is of
-tensors on a CUDA device, else of the whole process so far.
+forwards at batch 2, as they are. The training step takes the extra [train]; without it the rest is timed. Peak memory
+is of tensors on a CUDA device, else of the whole process so far.
 """
 
 import argparse

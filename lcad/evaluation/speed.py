@@ -8,6 +8,8 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -25,7 +27,8 @@ from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import comma_phrases
 from ldm.autoencoder import latent_stride
-from ldm.cuda_graphs import CapturedFunction, GraphCache
+from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
+from ldm.guidance import Denoiser
 
 CAPTION = "the red cup, the blue cup, the yellow cup"
 STEPS, GUIDANCE = LatentConfig.num_inference_steps, LatentConfig.guidance_scale
@@ -96,15 +99,12 @@ def time_steps(
     unet, device = pipeline.unet, pipeline.device
     actions: Actions = {}
     for rows in dict.fromkeys((2, *(2 * size for size in batch_sizes))):
-        bare = _bare_unet(pipeline, rows)
-        actions[f"unet_batch_{rows}"] = bare
+        bare, inputs = _bare_unet(pipeline, rows)
+        actions[f"unet_batch_{rows}"] = partial(bare, inputs)
         if graphs is not None:
-            captured = CapturedFunction(
-                graphs, ("bare", rows), lambda _, run=bare: run(), {"x": torch.zeros(1).to(device)}
-            )
-            actions[f"unet_batch_{rows}{CAPTURED}"] = lambda captured=captured: captured({})
+            actions[f"unet_batch_{rows}{CAPTURED}"] = partial(CapturedFunction(graphs, "bare", bare, inputs), {})
         if compiled:
-            actions[f"unet_batch_{rows}{COMPILED}"] = torch.compile(bare, dynamic=False)
+            actions[f"unet_batch_{rows}{COMPILED}"] = partial(torch.compile(bare, dynamic=False), inputs)
     actions |= _steps(pipeline, None, "")
     if graphs is not None:
         actions |= _steps(pipeline, graphs, CAPTURED)
@@ -116,13 +116,17 @@ def time_steps(
     return seconds
 
 
-def _bare_unet(pipeline: LCADPipeline, rows: int) -> Callable[[], Tensor]:
+def _bare_unet(pipeline: LCADPipeline, rows: int) -> tuple[Callable[[Inputs], Tensor], dict[str, Tensor]]:
+    """The forward of diffusers' class, and its inputs."""
     unet, device, dtype = pipeline.unet, pipeline.device, pipeline.unet.dtype
     side = pipeline.config.image_size // latent_stride(pipeline.vae)
     x = torch.randn(rows, pipeline.vae.config.latent_channels, side, side).to(device, dtype)
     text = torch.randn(rows, 77, unet.config.cross_attention_dim).to(device, dtype)
-    t = torch.tensor(500).to(device)
-    return lambda: UNet2DConditionModel.forward(unet, x, t, text).sample
+
+    def bare(inputs: Inputs) -> Tensor:
+        return UNet2DConditionModel.forward(unet, inputs["x"], inputs["t"], inputs["text"]).sample
+
+    return bare, {"x": x, "t": torch.tensor(500).to(device), "text": text}
 
 
 def _steps(pipeline: LCADPipeline, graphs: GraphCache | None, suffix: str) -> Actions:
@@ -136,15 +140,26 @@ def _steps(pipeline: LCADPipeline, graphs: GraphCache | None, suffix: str) -> Ac
     t = scheduler.timesteps[STEPS // 2]
     kinds = {"guided_step": None} | {f"{mode}_step": Refinement(mode=mode) for mode in MODES}
     actions: Actions = {}
+
+    def step(denoise: Denoiser) -> object:
+        return scheduler.step(denoise(x, t), t, x)
+
     for name, refinement in kinds.items():
         conditions = Conditions(luminance, text, [fixed_masks(pipeline)], refinement)
         denoise = build_denoiser(unet, conditions, scheduler.timesteps, lambda: GUIDANCE, graphs=graphs)
-        actions[name + suffix] = lambda denoise=denoise: scheduler.step(denoise(x, t), t, x)
+        actions[name + suffix] = partial(step, denoise)
     return actions
 
 
 def time_photos(pipeline: LCADPipeline, steps: int, batch_size: int, repeats: int, suffix: str = "") -> Seconds:
-    """Seconds of a call, from pictures to pictures: plain, instance-aware, and with masks found before it.
+    """Seconds of a call with so many photos, in each of the ways of `photo_actions`."""
+    actions = photo_actions(pipeline, steps, batch_size)
+    named = {f"photos_{batch_size}{kind}{suffix}": action for kind, action in actions.items()}
+    return median_times(named, repeats, pipeline.device)
+
+
+def photo_actions(pipeline: LCADPipeline, steps: int, batch_size: int, guidance: float = GUIDANCE) -> Actions:
+    """A call from pictures to pictures: plain (""), instance-aware ("_masks"), and so with masks found before it.
 
     Where the model finds none, as with random weights, `fixed_masks` are put in their place.
     """
@@ -153,18 +168,17 @@ def time_photos(pipeline: LCADPipeline, steps: int, batch_size: int, repeats: in
     captions, own = [CAPTION] * batch_size, fixed_masks(pipeline)
 
     def call(find: Callable[[list[PreparedPhoto]], list | None]) -> object:
-        photos = [PreparedPhoto.of(photo) for _ in range(batch_size)]
-        return pipeline(photos, captions, find(photos), num_inference_steps=steps, guidance_scale=GUIDANCE)
+        photos, colorize = [PreparedPhoto.of(photo) for _ in range(batch_size)], cast(Callable[..., object], pipeline)
+        return colorize(photos, captions, find(photos), num_inference_steps=steps, guidance_scale=guidance)
 
     def found(photos: list[PreparedPhoto]) -> list[InstanceMasks]:
         return [item or own for item in pipeline.find_masks([*photos], captions)]
 
-    actions: Actions = {
-        f"photos_{batch_size}{suffix}": lambda: call(lambda _: None),
-        f"photos_{batch_size}_masks{suffix}": lambda: call(lambda photos: [own] * len(photos)),
-        f"photos_{batch_size}_found_masks{suffix}": lambda: call(found),
+    return {
+        "": lambda: call(lambda _: None),
+        "_masks": lambda: call(lambda photos: [own] * len(photos)),
+        "_found_masks": lambda: call(found),
     }
-    return median_times(actions, repeats, pipeline.device)
 
 
 def time_masks(pipeline: LCADPipeline, repeats: int) -> Seconds:
@@ -176,7 +190,12 @@ def time_masks(pipeline: LCADPipeline, repeats: int) -> Seconds:
 
 
 def time_training(
-    pipeline: LCADPipeline, repeats: int, batch_size: int = 1, half: bool = False, compiled: bool = False
+    pipeline: LCADPipeline,
+    repeats: int,
+    batch_size: int = 1,
+    half: bool = False,
+    compiled: bool = False,
+    all_trained: bool = True,
 ) -> Seconds:
     """Seconds of stage 2's loss + backward from cached inputs, and of the bare UNet's forward + backward.
 
@@ -185,7 +204,8 @@ def time_training(
 
     Args:
         half: with autocast to bfloat16; weights are in float32, which this sees to.
-        compiled: both compiled.
+        compiled: both compiled, once for each set of weights that is trained.
+        all_trained: also time the bare UNet with all of its weights trained.
     """
     from lcad.training.latent_stage import LatentStage  # takes Lightning: all else is timed without it
 
@@ -211,7 +231,7 @@ def time_training(
     def backward(loss: Callable[[], Tensor]) -> None:
         with autocast():
             value = loss()
-        value.backward()
+        torch.autograd.backward(value)
         unet.zero_grad(set_to_none=True)
 
     def bare() -> None:
@@ -232,4 +252,6 @@ def time_training(
         "unet_all_trained": lambda: training(lambda name: "extension" not in name),
         "training_step": lambda: backward(lambda: stage._loss(batch, generator)),
     }
+    if not all_trained:
+        del actions["unet_all_trained"]
     return median_times({name + suffix: action for name, action in actions.items()}, repeats, device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,8 @@ def colorize_batch(
     Args:
         sample: number of the colorization.
     """
-    return pipeline(
+    call: Callable[..., Any] = pipeline
+    return call(
         photos,
         captions,
         masks,
