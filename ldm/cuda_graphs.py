@@ -47,7 +47,7 @@ class CudaCapture:
                     function()
             own.wait_stream(side)
             # another thread may use the device meanwhile
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                 output = function()
         self._graphs.add(graph)
 
