@@ -3,7 +3,8 @@
 Shapes: B results, latents (B, C, h, w).
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +14,8 @@ from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with
 from lcad.masks.types import InstanceMasks
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.tiling import tiled, tiles
-from ldm.attention import LogitTransform, check_processors
+from ldm.attention import LogitTransform, check_processors, cross_attention_sizes
+from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
 from ldm.guidance import Denoiser, classifier_free_guidance
 
 
@@ -40,6 +42,7 @@ def build_denoiser(
     timesteps: Tensor,
     guidance_scale: Callable[[], float],
     tile: tuple[int, int] | None = None,
+    graphs: GraphCache | None = None,
 ) -> Denoiser:
     """Noise prediction in float32, whatever the weights are in.
 
@@ -47,11 +50,19 @@ def build_denoiser(
         timesteps: of the call, of which `refinement` may take a part.
         guidance_scale: asked at each step, where there are unconditional rows.
         tile: (h, w) of the tiles that larger latents are predicted in; None: whole.
+        graphs: what steps are captured in and replayed from; a UNet that cannot be captured is run with a warning.
     """
     height, width = conditions.luminance.shape[-2:]
     places = tiles((height, width), tile or (height, width))
     parts = [_part(conditions, rows, columns) for rows, columns in places]
-    return tiled([_build_whole(unet, part, timesteps, guidance_scale) for part in parts], places)
+    if graphs is not None:
+        refusal = graphs.refusal(unet)
+        if refusal is None:
+            graphs.use_for(unet)
+        else:
+            warnings.warn(f"sampling goes without CUDA graphs: of the UNet, {refusal}", stacklevel=2)
+            graphs = None
+    return tiled([_build_whole(unet, part, timesteps, guidance_scale, graphs) for part in parts], places)
 
 
 def _part(conditions: Conditions, rows: slice, columns: slice) -> Conditions:
@@ -61,25 +72,86 @@ def _part(conditions: Conditions, rows: slice, columns: slice) -> Conditions:
 
 
 def _build_whole(
-    unet: ExtendedUNet, conditions: Conditions, timesteps: Tensor, guidance_scale: Callable[[], float]
+    unet: ExtendedUNet,
+    conditions: Conditions,
+    timesteps: Tensor,
+    guidance_scale: Callable[[], float],
+    graphs: GraphCache | None,
 ) -> Denoiser:
-    """What does not depend on the step is computed once."""
+    """What does not depend on the step is computed once, and is on the UNet's device before the first."""
     luminance, text = conditions.luminance.to(unet.dtype), conditions.text.to(unet.dtype)
-    rows, instances = len(luminance), conditions.instances
-    height, width = luminance.shape[-2:]
+    rows, device = len(luminance), luminance.device
     responses = unet.luminance_responses(luminance)
     if len(text) > rows:
         responses = {site: torch.cat([response, response]) for site, response in responses.items()}
+    fixed: Inputs = {"text": text, **{("response", site): response for site, response in responses.items()}}
+    at_once, places = timesteps.to(device), {float(t): place for place, t in enumerate(timesteps)}
+
+    def stepping(fixed: Inputs, targets: LogitTargets | None, refinement: Refinement | None) -> Denoiser:
+        if graphs is None:
+            predict = _from_inputs(unet, rows, targets, refinement, fixed, guidance_scale)
+            return lambda x, t: predict(x, at_once[places[float(t)]])
+
+        def step(inputs: Inputs) -> Tensor:
+            denoise = _from_inputs(unet, rows, targets, refinement, inputs, inputs["scale"])
+            return denoise(inputs["x"], inputs["t"])
+
+        captured = CapturedFunction(graphs, _settings(refinement), step, fixed)
+
+        def replay(x: Tensor, t: Tensor) -> Tensor:
+            scale = torch.full((), guidance_scale(), device=device)
+            return captured({"x": x, "t": at_once[places[float(t)]], "scale": scale})
+
+        return replay
+
+    plain, refinement = stepping(fixed, None, None), conditions.refinement
+    if refinement is None or not any(conditions.instances):
+        return plain
+    check_processors(unet)
+    height, width = luminance.shape[-2:]
+    targets = LogitTargets(conditions.instances, (height, width), unet.config.attention_head_dim)
+    made = targets.make(cross_attention_sizes(unet, (height, width)), device)
+    masks = {("target", pixels): target for pixels, (target, _) in made.items()}
+    masks |= {("weight", pixels): weight for pixels, (_, weight) in made.items()}
+    return in_step_range(
+        timesteps, stepping({**fixed, **masks}, targets, refinement), plain, refinement.start, refinement.end
+    )
+
+
+def _settings(refinement: Refinement | None) -> Hashable:
+    """What a step's kernels depend on."""
+    return None if refinement is None else (refinement.strength, refinement.normalization, refinement.mode)
+
+
+def _from_inputs(
+    unet: ExtendedUNet,
+    rows: int,
+    targets: LogitTargets | None,
+    refinement: Refinement | None,
+    inputs: Inputs,
+    scale: Tensor | Callable[[], float],
+) -> Denoiser:
+    """A step that reads nothing but tensors, so that it can be captured.
+
+    Args:
+        rows: photos; there are as many rows of text, or twice as many with guidance.
+        targets: of the same sizes; their tensors are taken from `inputs`.
+        inputs: text as in `Conditions`, and under pairs of kind and place the responses of as many rows and the
+            targets and weights of `LogitTargets`.
+    """
+    text, responses = inputs["text"], _of_kind(inputs, "response")
 
     def predict(x: Tensor, t: Tensor, logit_transform: LogitTransform | None = None) -> Tensor:
         used = {site: response[: len(x)] for site, response in responses.items()}
         return unet(x.to(unet.dtype), t, text[: len(x)], used, logit_transform).sample.float()
 
     denoise: Denoiser = predict
-    refinement = conditions.refinement
-    if any(instances) and refinement is not None:
-        check_processors(unet)
-        targets = LogitTargets(instances, (height, width), unet.config.attention_head_dim)
-        inside = with_instance_masks(predict, targets, rows, refinement)
-        denoise = in_step_range(timesteps, inside, predict, refinement.start, refinement.end)
-    return denoise if len(text) == rows else classifier_free_guidance(denoise, guidance_scale)
+    if targets is not None and refinement is not None:
+        made, weights = _of_kind(inputs, "target"), _of_kind(inputs, "weight")
+        own = targets.holding({pixels: (target, weights[pixels]) for pixels, target in made.items()})
+        denoise = with_instance_masks(predict, own, rows, refinement)
+    return denoise if len(text) == rows else classifier_free_guidance(denoise, scale)
+
+
+def _of_kind(inputs: Inputs, kind: str) -> dict:
+    return {name[1]: tensor for name, tensor in inputs.items() if isinstance(name, tuple) and name[0] == kind}

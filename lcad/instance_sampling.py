@@ -3,8 +3,10 @@
 Shapes: B photos, M heads, P = h * w pixels of a layer, T = 77 tokens.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,9 @@ class Refinement:
         if not 0 <= self.start <= self.end <= 1:
             raise ValueError(f"refinement needs 0 <= start <= end <= 1, got start {self.start} and end {self.end}")
 
+
+Targets = dict[int, tuple[Tensor, Tensor]]
+"""Of layers by their number of pixels P: target (B, 1, P, T) in [0, 1] and weight (B, 1, 1, T)."""
 
 TransformedDenoiser = Callable[[Tensor, Tensor, LogitTransform | None], Tensor]
 """As `Denoiser`, and what is done to the attention logits of the call."""
@@ -92,7 +97,7 @@ def with_instance_masks(
 
 def in_step_range(timesteps: Iterable[int], inside: Denoiser, outside: Denoiser, start: float, end: float) -> Denoiser:
     """`inside` for the steps from fraction `start` to `end` of `timesteps`, `outside` for the others."""
-    steps = [int(t) for t in timesteps]
+    steps = [int(t) for t in timesteps]  # none of them has to come from a device, see `sample`
     chosen = set(steps[round(start * len(steps)) : round(end * len(steps))])
     if len(chosen) == len(set(steps)):
         return inside
@@ -102,7 +107,7 @@ def in_step_range(timesteps: Iterable[int], inside: Denoiser, outside: Denoiser,
 class LogitTargets:
     """Where each token's attention should be, for every layer resolution of a UNet.
 
-    Built once per batch of photos, read at every step.
+    Built once per batch of photos, read at every step. A layer's are made when it first asks, or by `make`.
 
     Args:
         resize: how masks come to a layer's size: `nearest`, as in the release, or `area`, which has parts of pixels.
@@ -121,7 +126,7 @@ class LogitTargets:
             photos, size, tokens, resize
         )
         self._sizes = layer_sizes(latent_size)
-        self._targets: dict[int, tuple[Tensor, Tensor]] = {}
+        self._targets: Targets = {}
 
     def gradient(self, logits: Tensor, normalization: str) -> Tensor:
         """dL_BCE / dlogits (B, M, P, T), in closed form: (sigmoid(logit) - mask) / N.
@@ -137,10 +142,22 @@ class LogitTargets:
 
     def at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Targets (B, 1, P, T) and weights (B, 1, 1, T) for a layer of that resolution, on its device; made once."""
-        pixels = logits.shape[-2]
+        return self._made(logits.shape[-2], logits.device)
+
+    def make(self, sizes: Iterable[tuple[int, int]], device: torch.device) -> Targets:
+        """Make those of layers of these sizes now, by their number of pixels: no step then waits for masks."""
+        return {height * width: self._made(height * width, device) for height, width in sizes}
+
+    def holding(self, targets: Targets) -> Self:
+        """The same with other tensors."""
+        other = copy.copy(self)
+        other._targets = targets
+        return other
+
+    def _made(self, pixels: int, device: torch.device) -> tuple[Tensor, Tensor]:
         if pixels not in self._targets:
             target, weight = self._resized(self._sizes[pixels])
-            self._targets[pixels] = target.to(logits.device), weight.to(logits.device)
+            self._targets[pixels] = target.to(device), weight.to(device)
         return self._targets[pixels]
 
 

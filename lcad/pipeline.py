@@ -40,6 +40,7 @@ from lcad.pipeline_inputs import (
 )
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
+from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
 from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
@@ -88,6 +89,7 @@ class LCADPipeline(Variants):
     ):
         super().__init__()
         self.localizer, self.lcm_lora = localizer, lcm_lora
+        self._graphs: GraphCache | None = None
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -160,6 +162,20 @@ class LCADPipeline(Variants):
         size = self.model_size(height, width, long_side)
         covered = size if tiled_side is None else self.model_size(height, width, tiled_side)
         return (size, covered) if max(covered) > max(size) else (size,)
+
+    def enable_cuda_graphs(self, limit: int = GRAPHS, capture: Capture | None = None) -> None:
+        """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them.
+
+        Opt-in, as it has not run on a GPU yet: on the CPU it is tested with another `capture`, to the same pixels.
+        The first call of a shape takes longer; `limit` graphs are kept. Raises ValueError: it is not on a CUDA device.
+        """
+        if capture is None:
+            check_cuda(self._execution_device)
+        self._graphs = GraphCache(capture, limit)
+
+    def disable_cuda_graphs(self) -> None:
+        """Forget all graphs."""
+        self._graphs = None
 
     @property
     def guidance_scale(self) -> float:
@@ -262,8 +278,9 @@ class LCADPipeline(Variants):
             self.scheduler.set_timesteps(steps)
             if latents is None or z is not None:
                 latents = self._draw_latents(len(photos) * copies, size, generator)
+            timesteps = self.scheduler.timesteps
             z = sample(
-                build_denoiser(self.unet, conditions, self.scheduler.timesteps, lambda: self._guidance_scale, tile),
+                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
                 latents.to(self._execution_device, torch.float32),
                 self.scheduler,
                 steps,

@@ -35,7 +35,7 @@ def tiled(denoisers: list[Denoiser], places: list[Tile]) -> Denoiser:
         total, weights = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
         for own, (rows, columns) in zip(denoisers, places, strict=True):
             part = x[..., rows, columns]
-            weight = _tent(part.shape[-2]).to(x)[:, None] * _tent(part.shape[-1]).to(x)
+            weight = _tent(part.shape[-2], x)[:, None] * _tent(part.shape[-1], x)
             total[..., rows, columns] += weight * own(part, t)
             weights[..., rows, columns] += weight
         return total / weights
@@ -43,6 +43,6 @@ def tiled(denoisers: list[Denoiser], places: list[Tile]) -> Denoiser:
     return denoise
 
 
-def _tent(length: int) -> Tensor:
-    """Weights in (0, 1] that fall from the middle to both ends."""
-    return 1 - ((torch.arange(length) + 0.5) * 2 / length - 1).abs() * 0.99
+def _tent(length: int, x: Tensor) -> Tensor:
+    """Weights in (0, 1] that fall from the middle to both ends, made where x is: nothing is copied there."""
+    return (1 - ((torch.arange(length, device=x.device) + 0.5) * 2 / length - 1).abs() * 0.99).to(x)

@@ -89,3 +89,10 @@ def layer_sizes(latent_size: tuple[int, int]) -> dict[int, tuple[int, int]]:
         sizes[height * width] = (height, width)
         height, width = (height + 1) // 2, (width + 1) // 2
     return sizes
+
+
+def cross_attention_sizes(unet: UNet2DConditionModel, latent_size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Of the UNet's layers that have cross-attention, for latents of this size."""
+    sizes, kinds = list(layer_sizes(latent_size).values()), unet.config.down_block_types
+    middle = sizes[: len(kinds)][-1]  # very small latents have fewer sizes than the UNet has levels
+    return [size for size, kind in zip(sizes, kinds, strict=False) if "CrossAttn" in kind] + [middle]

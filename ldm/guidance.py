@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x (B, C, h, w), t scalar tensor) -> predicted noise (B, C, h, w)."""
+"""(x (B, C, h, w), t scalar tensor; from `ldm.sampling.sample` on the CPU) -> predicted noise (B, C, h, w)."""
 
 
 def classifier_free_guidance(predict: Denoiser, scale: float | Tensor | Callable[[], float]) -> Denoiser:
@@ -16,8 +16,8 @@ def classifier_free_guidance(predict: Denoiser, scale: float | Tensor | Callable
 
     Args:
         predict: takes (2 B, C, h, w): rows [0, B) are conditional, rows [B, 2 B) unconditional.
-        scale: 1 is no guidance (then `predict` should be called without this wrapper); a number, one for each place
-            (B, 1, h, w), or a function that gives it at each step.
+        scale: 1 is no guidance (then `predict` should be called without this wrapper); a number or a scalar tensor, one
+            for each place (B, 1, h, w), or a function that gives it at each step.
     """
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ def sample(
 ) -> Tensor:
     """Denoise `x_T` ~ N(0, 1), shape (B, C, h, w), to latents of the same shape.
 
+    Time steps stay on the CPU, where schedulers look them up: nothing here waits for the device, whose work is queued.
+    (Schedulers that add noise draw it from the generator, and one on the CPU makes a copy to wait for.)
+
     Args:
         denoise: predicts one of `ldm.schedulers.PREDICTIONS`; guidance and refinement are wrappers around it.
         scheduler: any diffusers scheduler set up for what `denoise` predicts; its time steps are set here.
@@ -36,7 +39,7 @@ def sample(
             et al. 2022); None: pure noise.
         callback: called after each step; latents that it returns are gone on with.
     """
-    scheduler.set_timesteps(steps, device=x_T.device)
+    scheduler.set_timesteps(steps)
     accepts = inspect.signature(scheduler.step).parameters
     options = {"generator": generator} if "generator" in accepts else {}
     timesteps = scheduler.timesteps
@@ -64,7 +67,7 @@ def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tenso
     Args:
         x_t: as the model sees it (`scale_model_input`), of variance 1.
     """
-    alpha = scheduler.alphas_cumprod[int(t)].to(x_t)
+    alpha = scheduler.alphas_cumprod[int(t)].to(x_t.dtype)
     if scheduler.config.prediction_type == "v_prediction":
         return alpha.sqrt() * x_t - (1 - alpha).sqrt() * predicted
     return (x_t - (1 - alpha).sqrt() * predicted) / alpha.sqrt()

@@ -1,179 +1,59 @@
 #!/usr/bin/env python3
-"""Time what this project adds to the bare UNet: guidance, instance-aware sampling, a photo, a training step.
+"""Time what this project adds to the bare UNet: guidance, instance-aware sampling, whole photos, a training step.
 
     python scripts/benchmark.py                              # full size (Stable Diffusion 1.5), random weights
     python scripts/benchmark.py --model checkpoints/mini     # a checkpoint at its own size
     python scripts/benchmark.py --json benchmark.json --repeats 7
+    python scripts/benchmark.py --device cuda --dtype float16 --batch-sizes 1 8 64 --cuda-graphs --compile
 
 All steps of one comparison are run in turn, --repeats times, and the medians are compared: run it on an
-otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at batch 1; of finding
-masks to a guided step. The training step takes the extra [train]; without it the rest is timed.
+otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at the same batch size,
+each in the same way (as it is, captured, compiled); of finding masks to a guided step; of photos to the bare forwards
+at twice their number that their steps take. Of photos it also says how many a second, and what one costs in bare
+forwards at batch 2, as they are. The training step takes the extra [train]; without it the rest is timed. Peak memory
+is of tensors on a CUDA device, else of the whole process so far.
 """
 
 import argparse
 import json
 import platform
-import statistics
+import re
 import sys
-import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
-from PIL import Image
-from skimage.data import astronaut
-from tqdm import tqdm
 
 from lcad.cli.common import build_parser, missing_extra, reporting
-from lcad.config import LatentConfig, ModelConfig, TrainerConfig
-from lcad.instance_sampling import LogitTargets, Refinement, with_instance_masks
-from lcad.io.images import to_image
-from lcad.io.prepared_photo import PreparedPhoto
-from lcad.masks.sources import build_finder
-from lcad.masks.types import InstanceMasks
+from lcad.config import ModelConfig
+from lcad.evaluation import speed
 from lcad.pipeline import LCADPipeline
-from lcad.text.phrases import comma_phrases
 from lcad.training.start import build_pipeline
-from ldm.autoencoder import latent_stride
-from ldm.devices import choose_device
-from ldm.guidance import classifier_free_guidance
+from ldm.cuda_graphs import GraphCache, check_cuda
+from ldm.devices import DTYPES, choose_device
 
-CAPTION = "the red cup, the blue cup, the yellow cup"
-STEPS, GUIDANCE = LatentConfig.num_inference_steps, LatentConfig.guidance_scale
+NAME = re.compile(r"(photos|training_step|unet_all_trained|unet_forward_backward)?_?(\d*).*?(_captured|_compiled)?")
 
 
-def median_times(actions: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Run all actions in turn, once to warm up and `repeats` times for the clock -> median seconds of each."""
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for turn in tqdm(range(repeats + 1), ", ".join(actions), leave=False):
-        order = list(actions.items())
-        for name, action in order[turn % len(order) :] + order[: turn % len(order)]:  # no action is always first
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            action()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-@torch.no_grad()
-def time_steps(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
-    """Seconds of one sampling step: bare UNet at batch 2, guided, instance-aware in both modes."""
-    unet, device, dtype = pipeline.unet, pipeline.device, pipeline.unet.dtype
-    side = pipeline.config.image_size // latent_stride(pipeline.vae)
-    x = torch.randn(1, pipeline.vae.config.latent_channels, side, side).to(device, dtype)
-    text = torch.randn(2, 77, unet.config.cross_attention_dim).to(device, dtype)
-    luminance = torch.randn(2, unet.config.luminance_channels, side, side).to(device, dtype)
-    responses = unet.luminance_responses(luminance)
-    phrases = comma_phrases(CAPTION, pipeline.tokenizer)
-    masks = (torch.rand(len(phrases), pipeline.config.image_size, pipeline.config.image_size) > 0.5).float()
-    targets = LogitTargets([InstanceMasks(phrases, masks)], (side, side), unet.config.attention_head_dim)
-    scheduler = pipeline.scheduler
-    scheduler.set_timesteps(STEPS, device=device)
-    t, both = scheduler.timesteps[STEPS // 2], torch.cat([x, x])
-
-    def predict(x, t, logit_transform=None):
-        used = {site: r[: len(x)] for site, r in responses.items()}
-        return unet(x, t, text[: len(x)], used, logit_transform).sample
-
-    def step(denoise):
-        return lambda: scheduler.step(denoise(x, t), t, x)
-
-    def instance_aware(mode):
-        return step(classifier_free_guidance(with_instance_masks(predict, targets, 1, Refinement(mode=mode)), GUIDANCE))
-
-    return median_times(
-        {
-            "unet_batch_2": lambda: UNet2DConditionModel.forward(unet, both, t, text),
-            "guided_step": step(classifier_free_guidance(predict, GUIDANCE)),
-            "one_pass_step": instance_aware("one_pass"),
-            "two_pass_step": instance_aware("two_pass"),
-        },
-        repeats,
-        device,
-    )
-
-
-def time_photo(pipeline: LCADPipeline, steps: int) -> dict[str, float]:
-    """Seconds of one whole photo, from picture to picture."""
-    size = pipeline.config.image_size
-    photo = to_image(torch.rand(3, size, size))
-    pipeline.set_progress_bar_config(leave=False)
-    return median_times({"photo": lambda: pipeline(photo, CAPTION, num_inference_steps=steps)}, 1, pipeline.device)
-
-
-def time_masks(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
-    """Seconds of all that `--masks regions` adds to a photo: regions, attention of the phrases, matching."""
-    photo = Image.fromarray(astronaut())  # 512 x 512
-    find = build_finder("regions", pipeline)
-    return median_times(
-        {"finding_masks": lambda: find(Path(), PreparedPhoto.of(photo), CAPTION)}, repeats, pipeline.device
-    )
-
-
-def time_training(pipeline: LCADPipeline, repeats: int) -> dict[str, float]:
-    """Seconds of stage 2's loss + backward from cached inputs, and of the bare UNet's forward + backward, batch 1.
-
-    The bare UNet trains what stage 2 trains and its first convolution, so that both backward passes go
-    through the whole depth; `unet_all_trained` trains everything.
-    """
-    from lcad.training.latent_stage import LatentStage  # takes Lightning: all else is timed without it
-
-    stage = LatentStage(pipeline, LatentConfig(), TrainerConfig())
-    unet, device = pipeline.unet, pipeline.device
-    side = pipeline.config.image_size // latent_stride(pipeline.vae)
-    channels = pipeline.vae.config.latent_channels
-    batch = {
-        "moments": torch.randn(1, 2 * channels, side, side, device=device),
-        "luminance": torch.randn(1, unet.config.luminance_channels, side, side, device=device),
-        "text": torch.randn(1, 77, unet.config.cross_attention_dim, device=device),
-        "caption": [CAPTION],
-    }
-    x, t = torch.randn(1, channels, side, side, device=device), torch.tensor([500], device=device)
-    trained = [p for p in unet.parameters() if p.requires_grad]
-    generator = torch.Generator().manual_seed(0)
-
-    def backward(loss):
-        loss.backward()
-        unet.zero_grad(set_to_none=True)
-
-    def bare():
-        backward(UNet2DConditionModel.forward(unet, x, t, batch["text"]).sample.square().mean())
-
-    def bare_same_depth():
-        unet.conv_in.weight.requires_grad_(True)
-        bare()
-        unet.conv_in.weight.requires_grad_(False)
-
-    def bare_all_trained():
-        unet.requires_grad_(True)
-        bare()
-        unet.requires_grad_(False)
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-    return median_times(
-        {
-            "unet_forward_backward": bare_same_depth,
-            "unet_all_trained": bare_all_trained,
-            "training_step": lambda: backward(stage._loss(batch, generator)),
-        },
-        repeats,
-        device,
-    )
-
-
-def report(seconds: dict[str, float], steps: int) -> list[tuple[str, float, float]]:
-    """Rows of (name, seconds, ratio to its yardstick)."""
-    training = ("training_step", "unet_all_trained", "unet_forward_backward")
-    yardsticks = {name: seconds["unet_forward_backward"] for name in training if name in seconds}
-    yardsticks |= {"photo": steps * seconds["unet_batch_2"], "finding_masks": seconds["guided_step"]}
-    return [(name, value, value / yardsticks.get(name, seconds["unet_batch_2"])) for name, value in seconds.items()]
+def describe(seconds: dict[str, float], steps: int) -> dict[str, dict[str, float]]:
+    """name -> seconds, ratio to its yardstick, and of photos and training images how many a second."""
+    rows = {}
+    for name, value in seconds.items():
+        kind, number, way = NAME.fullmatch(name).groups(default="")
+        count = int(number or 1)
+        yardstick = seconds.get(f"unet_batch_2{way}", seconds["unet_batch_2"])
+        if name == "finding_masks":
+            yardstick = seconds["guided_step"]
+        elif kind == "photos":
+            yardstick = steps * seconds[f"unet_batch_{2 * count}{way}"]
+        elif kind:
+            yardstick = seconds["unet_forward_backward" + name.removeprefix(kind)]
+        rows[name] = {"seconds": value, "ratio": value / yardstick}
+        if kind == "photos":
+            rows[name] |= {"per_second": count / value, "forwards": value / count / seconds["unet_batch_2"]}
+        elif kind:
+            rows[name]["per_second"] = count / value
+    return rows
 
 
 def lacking_for_training() -> str | None:
@@ -188,33 +68,64 @@ def lacking_for_training() -> str | None:
     return None
 
 
+def measure(args: argparse.Namespace, pipeline: LCADPipeline, training: bool) -> tuple[dict, dict[str, int]]:
+    """Seconds of everything, and the peak memory of each part."""
+    seconds, peaks, device = {}, {}, pipeline.device
+
+    def note(part: str, found: dict[str, float]) -> None:
+        seconds.update(found)
+        peaks[part] = speed.peak_memory(device)
+        speed.reset_peak(device)
+
+    graphs = GraphCache(limit=32) if args.cuda_graphs else None
+    note("steps", speed.time_steps(pipeline, args.repeats, args.batch_sizes, graphs, args.compile))
+    del graphs
+    note("finding_masks", speed.time_masks(pipeline, args.repeats))
+    for size in args.batch_sizes if args.photo_steps else ():
+        note(f"photos_{size}", speed.time_photos(pipeline, args.photo_steps, size, args.photo_repeats))
+        if args.cuda_graphs:
+            pipeline.enable_cuda_graphs()
+            found = speed.time_photos(pipeline, args.photo_steps, size, args.photo_repeats, speed.CAPTURED)
+            note(f"photos_{size}{speed.CAPTURED}", found)
+            pipeline.disable_cuda_graphs()
+    for size in args.batch_sizes if training else ():
+        for compiled in (False, True) if args.compile else (False,):
+            half = args.dtype != "float32"
+            found = speed.time_training(pipeline, args.repeats, size, half, compiled)
+            note(f"training_{size}" + compiled * speed.COMPILED, found)
+    return seconds, peaks
+
+
 def run(args: argparse.Namespace) -> int:
+    device = choose_device(args.device)
+    if args.cuda_graphs:
+        check_cuda(device)
     lacking = lacking_for_training()
     if lacking is not None:
         print(f"the training step is left out: {lacking}", file=sys.stderr)
     pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
-    pipeline = pipeline.to(choose_device(args.device))
+    pipeline = pipeline.to(device, DTYPES[args.dtype])
+    pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.requires_grad_(False)
-    seconds = time_steps(pipeline, args.repeats)
-    if args.photo_steps:
-        seconds |= time_photo(pipeline, args.photo_steps)
-    seconds |= time_masks(pipeline, args.repeats)
-    if lacking is None:
-        seconds |= time_training(pipeline, args.repeats)
-    rows = report(seconds, args.photo_steps)
+    if args.channels_last:
+        pipeline.unet.to(memory_format=torch.channels_last)
+    seconds, peaks = measure(args, pipeline, lacking is None and not args.no_training)
+    rows = describe(seconds, args.photo_steps)
+    machine = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    )
     print(
-        f"{args.model or 'full size, random weights'}, {args.device}, "
+        f"{args.model or 'full size, random weights'}, {args.dtype}, {args.device} ({machine}), "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     )
-    for name, value, ratio in rows:
-        print(f"{name:24s} {value:9.3f} s   ratio {ratio:.3f}")
+    for name, row in rows.items():
+        more = "".join(f"   {key} {row[key]:.2f}" for key in ("per_second", "forwards") if key in row)
+        print(f"{name:32s} {row['seconds']:9.4f} s   ratio {row['ratio']:.3f}{more}")
+    for part, peak in peaks.items():
+        print(f"{part:32s} {peak / 2**30:9.2f} GiB at most")
     if args.json:
-        content = {
-            "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "repeats": args.repeats,
-        }
-        content["results"] = {name: {"seconds": value, "ratio": ratio} for name, value, ratio in rows}
+        content = {"machine": machine, "torch": torch.__version__, "dtype": args.dtype, "repeats": args.repeats}
+        content |= {"photo_steps": args.photo_steps, "results": rows, "peak_memory": peaks}
         args.json.write_text(json.dumps(content, indent=2))
     return 0
 
@@ -224,8 +135,20 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--model", help="checkpoint folder (default: Stable Diffusion 1.5's sizes with random weights)")
     add("--device", default="cpu")
+    add(
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="of the weights; training then has them in float32, and autocast",
+    )
+    add("--channels-last", action="store_true", help="the UNet's weights in that memory format")
+    add("--cuda-graphs", action="store_true", help="also captured as CUDA graphs")
+    add("--compile", action="store_true", help="also compiled")
+    add("--batch-sizes", type=int, nargs="+", default=[1], help="of photos and training images (default: 1)")
     add("--repeats", type=int, default=5)
-    add("--photo-steps", type=int, default=STEPS, help="sampling steps of the whole photo; 0 leaves it out")
+    add("--photo-repeats", type=int, default=1)
+    add("--photo-steps", type=int, default=speed.STEPS, help="sampling steps of whole photos; 0 leaves them out")
+    add("--no-training", action="store_true", help="leave the training step out")
     add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args(argv)
     return reporting(lambda: run(args))

@@ -138,3 +138,25 @@ def test_processors_that_know_no_masks_are_refused(tiny_pipeline):
         pipeline(photo, "a cup", masks, num_inference_steps=1)
     pipeline.unet.set_default_attn_processor()
     pipeline(photo, "a cup", masks, num_inference_steps=1)
+
+
+def test_a_compiled_unet_is_compiled_once_for_all_photos(tiny_pipeline):
+    """In each of a call's ways to use it, not in each call or step."""
+    pipeline, compiled, counts = own_copy(tiny_pipeline), [], []
+
+    def backend(graph, _inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    pipeline.unet.compile(backend=backend, fullgraph=True, dynamic=False)
+    for seed, caption in enumerate(("the red cup", "a green dish, a cup")):
+        given = {"masks": torch.ones(1 + seed, 40, 48), "num_inference_steps": 2, "output_type": "latent"}
+        given["guidance_scale"] = 3.0 + seed
+        made, expected = (
+            own(random_photo(seed), caption, generator=torch.Generator().manual_seed(seed), **given).images
+            for own in (pipeline, tiny_pipeline)
+        )
+        assert torch.allclose(made, expected, atol=1e-3)
+        counts.append(len(compiled))
+    assert counts == [1, 1]
+    torch.compiler.reset()

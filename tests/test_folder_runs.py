@@ -228,7 +228,9 @@ def test_a_batch_that_the_model_cannot_do_is_done_in_halves(run, photos, monkeyp
     (photos / "captions.json").write_text('{"p1.png": "a curse"}')
     monkeypatch.setattr(LCADPipeline, "__call__", call)
     status, err = run("--input", photos)
-    assert status == 1 and sizes == [3, 1, 2, 1, 1] and made(run.out) == {"p0.png", "p2.png"}
+    # what memory had no room for is not tried again
+    tried = [3, 1, 2, 1, 1] if type(error) is RuntimeError else [3, 1, 1, 1]
+    assert status == 1 and sizes == tried and made(run.out) == {"p0.png", "p2.png"}
     assert "p1.png: " in err and json.loads((run.out / "p0.json").read_text())["batch"] == ["p0"]
 
 

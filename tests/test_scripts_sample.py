@@ -111,6 +111,7 @@ def test_a_long_caption_is_cut_with_a_note(run, photo_folder):
         (["--captions", "nowhere.json"], "no such caption file"),
         (["--mask-folder", "nowhere"], "no such folder of masks"),
         (["--device", "warp:9"], "device 'warp:9' cannot be used"),
+        (["--cuda-graphs"], "CUDA graphs need a CUDA device, got cpu; leave them out"),
     ],
 )
 def test_what_cannot_start_is_one_line(run, photo_folder, args, reason):

@@ -88,10 +88,15 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
     from lcad.masks.types import ProviderOptions
     from lcad.pipeline import LCADPipeline
     from lcad.recoloring.object_masks import build_object_finder
+    from ldm.cuda_graphs import check_cuda
 
+    if args.cuda_graphs:
+        check_cuda(device)
     pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
     pipeline = with_sampling(pipeline, args)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
+    if args.cuda_graphs:
+        pipeline.enable_cuda_graphs()
     settings = settings_from(args, pipeline)
     options = ProviderOptions(**provider_options(args), device=str(device))
     source = "none" if settings.refinement is None else args.masks
@@ -127,7 +132,7 @@ def run(args: argparse.Namespace, recorded: dict | None = None) -> int:
     if record is None:
         record = RunRecord(args.output, rank)
     try:
-        runner = build_runner(args, device, quiet=len(jobs) > args.batch_size)
+        runner = build_runner(args, device, quiet=args.batch_size is None or len(jobs) > args.batch_size)
         if rank == 0:
             for note in notes:
                 print(one_line(f"note: {note}"), file=sys.stderr)

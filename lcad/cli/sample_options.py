@@ -22,6 +22,7 @@ from lcad.cli.common import REPOSITORY, add_look, add_output, add_provider_optio
 from lcad.cli.sampling import add_sampling, check_sampling
 from lcad.defaults import DTYPES, MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
+from lcad.inference.batch_size import BATCH_SIZE
 from lcad.inference.plan import Settings
 from lcad.instance_sampling import MODES, Refinement
 from lcad.masks.providers import SOURCES
@@ -152,13 +153,28 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
     add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
     add("--dtype", default=DTYPES[0], choices=DTYPES)
-    add("--batch-size", type=int, default=4, help="default: %(default)s")
+    add(
+        "--cuda-graphs",
+        action="store_true",
+        help="capture the sampling steps of each size of photos and replay them; to be tried: not yet run on a GPU",
+    )
+    add(
+        "--batch-size",
+        type=number_or_auto,
+        default=BATCH_SIZE,
+        help="photos at a time, or auto: as many as a GPU's memory has room for (default: %(default)s)",
+    )
     add(
         "--num-readers",
         type=int,
         default=RunOptions.readers,
         help="threads that read photos ahead (default: %(default)s)",
     )
+
+
+def number_or_auto(text: str) -> int | None:
+    """None: auto. Raises ValueError: neither."""
+    return None if text == "auto" else int(text)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Doing the jobs of a folder in batches: reading ahead, the model, and writing behind."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from lcad.inference.batch_size import BATCH_SIZE, choose_batch_size, colorize_batch, release_memory
 from lcad.inference.finish import SHOWN_SIDE, Loaded, Result, finish, write
 from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, OutputFolder, read_result_record
 from lcad.inference.plan import Job, Settings, plan_batches
@@ -29,6 +31,8 @@ from lcad.masks.overlay import mask_row
 from lcad.masks.types import InstanceMasks, enlarge
 from lcad.pipeline import LONGEST_ASPECT, LCADPipeline
 from lcad.recoloring.object_masks import FoundObjects, build_object_finder
+
+OUT_OF_MEMORY = (MemoryError, torch.cuda.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,12 @@ class FolderRun:
         self.find_masks, self.options, self._report, self.log = find_masks, options, report, log
         self.find_objects = build_object_finder(pipeline)  # for exact colours; another may be put in its place
         self.summary = Summary()
+        self._room: float = math.inf  # photos that memory has room for, as far as is known
 
     def run(
         self,
         jobs: list[Job],
-        batch_size: int = 4,
+        batch_size: int | None = BATCH_SIZE,
         progress: Callable[[Iterable], Iterable] = iter,
         recorded: dict[str, tuple[str, ...]] | None = None,
     ) -> Summary:
@@ -85,9 +90,13 @@ class FolderRun:
         unless one of them is of more than `BATCH_PIXELS`.
 
         Args:
+            batch_size: None: as many as the device's memory has room for.
             recorded: batches of an earlier run, see `plan_batches`.
         """
         self.output.protect(job.photo for job in jobs)
+        if batch_size is None:
+            batch_size = choose_batch_size(self.pipeline, self.settings)
+            self._report(f"note: up to {batch_size} photos at a time")
         batches = progress(list(plan_batches(jobs, batch_size, self._sizes, recorded)))
         writing: list[tuple[Result, Future]] = []
         with ThreadPoolExecutor(self.options.readers) as readers, ThreadPoolExecutor(1) as writer:
@@ -246,39 +255,32 @@ class FolderRun:
         save_spans(folder, stem, job.caption, [phrase.characters for phrase in phrases])
 
     def _colorize(self, batch: list[Loaded]) -> list[Result]:
-        """What the model makes of a batch; one that fails is done in halves, down to the photo whose failure it is."""
+        """What the model makes of a batch; one that fails is done in halves, down to the photo whose failure it is.
+
+        Where memory has been too small for a batch, later ones are of half its size at most.
+        """
+        if len(batch) > self._room:
+            return self._colorize(batch[: self._room]) + self._colorize(batch[self._room :])
+        half = len(batch) // 2
         try:
             return self._colorize_together(batch)
         except Exception as error:
             if len(batch) == 1:
                 self._fail(batch[0].job, _reason(batch[0].job, error))
                 return []
-        # here, not above: the exception would keep what the model had in memory
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
+            if isinstance(error, OUT_OF_MEMORY):
+                self._room = half
+        release_memory()  # here, not above: the exception would keep what the model had in memory
         return self._colorize(batch[:half]) + self._colorize(batch[half:])
 
     def _colorize_together(self, batch: list[Loaded]) -> list[Result]:
         settings, started = self.settings, time.perf_counter()
-        samples = []
+        prepared, captions = [item.prepared for item in batch], [item.job.caption for item in batch]
+        samples, masks = [], [item.instances for item in batch]
         for k in range(settings.samples):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", UserWarning)
-                pictures = self.pipeline(
-                    [item.prepared for item in batch],
-                    [item.job.caption for item in batch],
-                    [item.instances for item in batch],
-                    num_inference_steps=settings.steps,
-                    guidance_scale=settings.guidance,
-                    generator=[torch.Generator().manual_seed(settings.seed + k) for _ in batch],
-                    refinement=settings.refinement,
-                    output_luminance=settings.output_luminance,
-                    luminance_guidance=settings.luminance_guidance,
-                    output_type="decoded",
-                    long_side=settings.model_size,
-                    tiled_side=settings.tiled_size,
-                ).images
+                pictures = colorize_batch(self.pipeline, settings, prepared, captions, masks, k)
             if k == 0:
                 for message in dict.fromkeys(str(w.message) for w in caught if w.category is UserWarning):
                     self._report(one_line(f"note: {message}"))
@@ -330,7 +332,7 @@ class FolderRun:
 
 def _reason(job: Job, error: Exception) -> str:
     """One line that names the photo and says what is wrong."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+    if isinstance(error, OUT_OF_MEMORY):
         return f"{job.photo}: out of memory; try a smaller --resolution or --tiled-resolution ({type(error).__name__})"
     return failure(job.photo, error)
 

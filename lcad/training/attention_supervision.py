@@ -3,7 +3,6 @@
 Shapes: B photos, M heads, P = h * w pixels of a layer, T = 77 tokens.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from lcad.config import LatentConfig
 from lcad.instance_sampling import LogitTargets
 from lcad.masks.types import InstanceMasks
-from ldm.attention import LogitTransform, layer_sizes
+from ldm.attention import LogitTransform, cross_attention_sizes, layer_sizes
 
 TRAINING_STRENGTH = 10.0  # of given masks: a phrase outweighs the 70 tokens of padding, with 5 it does not
 
@@ -66,7 +65,7 @@ def draw_supervision(
         weight = batch["share"]
         chosen = chosen[:, None].to(weight.device)
         targets = LabelTargets(batch["labels"], batch["members"], weight, heads)
-        targets.make(cross_attention_sizes(unet, latent_size))
+        targets.make(cross_attention_sizes(unet, latent_size), weight.device)
         return AttentionSupervision(
             targets.weighing(weight * chosen) if config.instance_sampling_probability else None,
             targets.weighing(weight * ~chosen) if config.localizer_weight else None,
@@ -108,21 +107,7 @@ class LabelTargets(LogitTargets):
 
     def weighing(self, weight: Tensor) -> "LabelTargets":
         """The targets made so far with other weights (B, T)."""
-        other = copy.copy(self)
-        targets = {pixels: (target, weight.float()[:, None, None]) for pixels, (target, _) in self._targets.items()}
-        other._targets = targets
-        return other
-
-    def make(self, sizes: list[tuple[int, int]]) -> None:
-        """Make the targets of layers of these sizes now."""
-        for size in sizes:
-            self._targets[size[0] * size[1]] = self._resized(size)
-
-
-def cross_attention_sizes(unet: UNet2DConditionModel, latent_size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Of the UNet's layers that have cross-attention, for latents of this size."""
-    sizes, kinds = list(layer_sizes(latent_size).values()), unet.config.down_block_types
-    return [size for size, kind in zip(sizes, kinds, strict=False) if "CrossAttn" in kind] + [sizes[len(kinds) - 1]]
+        return self.holding({pixels: (t, weight.float()[:, None, None]) for pixels, (t, _) in self._targets.items()})
 
 
 def localization_loss(targets: LogitTargets, logits: Tensor) -> Tensor:

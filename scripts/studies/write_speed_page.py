@@ -38,8 +38,8 @@ four steps with the guidance baked in, half a call each ([how it is trained](min
 MACHINES = """## Machines
 
 `scripts/benchmark.py` on each: medians of what is run in turn in one process. Ratios are to the bare UNet at batch 2,
-of training to its forward + backward, of photos to as many bare forwards as they have steps; *bare forwards* is what one
-photo costs in forwards at batch 2, all included.
+of training to its forward + backward, of photos to as many bare forwards as they have steps; *bare forwards* is what
+one photo costs in forwards at batch 2, all included.
 
 """
 
