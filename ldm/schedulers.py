@@ -3,6 +3,8 @@
 A new scheduler is one new row in `SCHEDULERS`; it must take both `PREDICTIONS`.
 """
 
+from typing import Any
+
 import diffusers
 from diffusers import DDIMScheduler, SchedulerMixin
 
@@ -14,7 +16,7 @@ PREDICTIONS = {
     "v_prediction": "v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) latents (Salimans and Ho 2022)",
 }
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     # "leading" time steps 1, 21, ..., 981; the last step goes to alpha-bar of step 0 (as in the release)
     "ddim": ("DDIMScheduler", dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1)),
     # 999, 899, ..., 99 (Lin et al. 2024): from pure noise, which few steps must begin from
