@@ -24,6 +24,7 @@ from selenium.webdriver.remote.webelement import WebElement
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PATIENCE = 180  # seconds; a busy machine is no failure
+CAPTION = "the red cup, the blue plate"
 PHONE = 390, 844  # pixels, of a phone's screen
 FLAGS = (
     *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"),

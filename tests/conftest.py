@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and so do the scr
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
@@ -133,3 +135,53 @@ def run(tiny_checkpoint, tmp_path, capsys):
 
     call.out = out
     return call
+
+
+@pytest.fixture(scope="session")
+def page_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny model, two steps."""
+    folder = tmp_path_factory.mktemp("page") / "tiny"
+    shutil.copytree(tiny_checkpoint, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"num_inference_steps": 2}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page_server(page_checkpoint):
+    """The page, one for all tests in a browser."""
+    from tests.browser import Server
+
+    server = Server(page_checkpoint, "--max-upload", "2", "--keep", str(page_checkpoint.parent / "kept"))
+    yield server
+    printed = server.stop()
+    gradio = "InvalidPathError: Cannot move", "ClientDisconnect"  # its words on forged paths, and on pages left early
+    assert printed.count("Traceback") == sum(map(printed.count, gradio)), printed
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    from tests.browser import CHROMIUM, DRIVER, browser
+
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("no chromium or no chromedriver on this machine: apt-get install chromium chromium-driver")
+    with browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(page_server, chromium, tmp_path):
+    from tests.browser import Page
+
+    page = Page(chromium, page_server.url, tmp_path)
+    yield page
+    page.look_as()
+
+
+@pytest.fixture
+def scan(tmp_path) -> Path:
+    """A 16 bit TIFF of two halves of different luminance: two regions."""
+    values = np.full((60, 80), 18000, np.uint16)
+    values[:, 40:] = 46000
+    tifffile.imwrite(tmp_path / "scan.tif", values)
+    return tmp_path / "scan.tif"

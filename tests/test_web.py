@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,58 +20,14 @@ if importlib.util.find_spec("gradio") is None:
 httpx = pytest.importorskip("httpx")  # which Gradio brings
 pytest.importorskip("selenium", reason="pip install selenium")
 
-from tests.browser import CHROMIUM, DRIVER, PHONE, ROOT, Page, Server, browser, until  # noqa: E402
+from tests.browser import CAPTION, PHONE, ROOT, Server, until  # noqa: E402
 
 pytestmark = pytest.mark.slow  # a server and a browser: about 150 s
 
 PAGE_SIZE = 1300, 1400  # pixels
-CAPTION = "the red cup, the blue plate"
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
-    """The tiny model, two steps."""
-    folder = tmp_path_factory.mktemp("page") / "tiny"
-    shutil.copytree(tiny_checkpoint, folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"num_inference_steps": 2}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(checkpoint):
-    server = Server(checkpoint, "--max-upload", "2", "--keep", str(checkpoint.parent / "kept"))
-    yield server
-    printed = server.stop()
-    refused = printed.count("InvalidPathError: Cannot move")  # Gradio's own word on forged paths
-    assert printed.count("Traceback") == refused, printed
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium or no chromedriver on this machine: apt-get install chromium chromium-driver")
-    with browser(tmp_path_factory.mktemp("chromium")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(server, chromium, tmp_path):
-    page = Page(chromium, server.url, tmp_path)
-    yield page
-    page.look_as()
-
-
-@pytest.fixture
-def scan(tmp_path) -> Path:
-    """A 16 bit TIFF of two halves of different luminance: two regions."""
-    values = np.full((60, 80), 18000, np.uint16)
-    values[:, 40:] = 46000
-    tifffile.imwrite(tmp_path / "scan.tif", values)
-    return tmp_path / "scan.tif"
-
-
-def test_from_the_upload_to_the_download(page, scan, checkpoint, tmp_path):
+def test_from_the_upload_to_the_download(page, scan, page_checkpoint, tmp_path):
     page.type("#lcad-caption textarea, #lcad-caption input", CAPTION)
     page.upload(scan)
     assert "80 x 60 pixels, 16 bit" in page.status()
@@ -84,7 +39,7 @@ def test_from_the_upload_to_the_download(page, scan, checkpoint, tmp_path):
 
     from scripts import sample
 
-    options = ["--model", checkpoint, "--input", scan, "--caption", CAPTION, "--output", tmp_path / "cli"]
+    options = ["--model", page_checkpoint, "--input", scan, "--caption", CAPTION, "--output", tmp_path / "cli"]
     assert sample.main([str(option) for option in (*options, "--device", "cpu")]) == 0
     command = tifffile.imread(tmp_path / "cli" / "scan.tif")  # the page adds nothing of its own
     assert np.abs(plain.astype(int) - command).mean() < 65535 * 1e-4  # but for the rounding of several threads
@@ -129,9 +84,9 @@ def test_many_photos_become_a_zip(page, tmp_path):
             assert picture.size == (48, 40) or name == "contact_sheet.png"
 
 
-def test_stop_while_it_samples(page, scan, checkpoint):
+def test_stop_while_it_samples(page, scan, page_checkpoint):
     page.open(scan, CAPTION)
-    kept = sorted((checkpoint.parent / "kept").rglob("*"))
+    kept = sorted((page_checkpoint.parent / "kept").rglob("*"))
     page.press("#lcad-settings > button")
     steps = "//div[@id='lcad-settings']//label[contains(., 'Steps')]//input"
     until(lambda: page.driver.find_element("xpath", steps).is_displayed())
@@ -143,7 +98,7 @@ def test_stop_while_it_samples(page, scan, checkpoint):
     until(lambda: not page.all("#lcad-progress progress"))
     done = [image for image in page.all("#lcad-candidates img") if image.is_displayed()]
     assert len(done) < 4 and not page.all("#lcad-files a[download]")
-    assert sorted((checkpoint.parent / "kept").rglob("*")) == kept
+    assert sorted((page_checkpoint.parent / "kept").rglob("*")) == kept
     page.driver.find_element("xpath", steps).send_keys("\ue009a\ue009", "1", "\ue004")
     page.colorize(4)  # it goes on
     assert page.result()[1]["settings"]["steps"] == 1
@@ -257,10 +212,10 @@ def test_what_cannot_be_read_is_one_line_and_the_page_goes_on(page, scan, tmp_pa
     until(lambda: "there is no photo yet" in page.status())
 
 
-def test_a_client_does_the_same_from_code(server, scan, checkpoint, tmp_path):
+def test_a_client_does_the_same_from_code(page_server, scan, page_checkpoint, tmp_path):
     from gradio_client import Client, handle_file
 
-    client = Client(server.url, download_files=str(tmp_path / "got"), verbose=False)
+    client = Client(page_server.url, download_files=str(tmp_path / "got"), verbose=False)
     photo = handle_file(str(scan))
     files, report = client.predict(photo=photo, caption=CAPTION, api_name="/colorize")
     assert [Path(file).suffix for file in files] == [".tif", ".json"] and tifffile.imread(files[0]).dtype == np.uint16
@@ -277,10 +232,10 @@ def test_a_client_does_the_same_from_code(server, scan, checkpoint, tmp_path):
     client.close()
 
 
-def test_nothing_of_the_server_is_reachable(server, tmp_path):
+def test_nothing_of_the_server_is_reachable(page_server, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with httpx.Client(base_url=page_server.url, timeout=60) as client:
         for path in (secret, ROOT / "README.md", "/etc/passwd", "http://example.com/", "../README.md"):
             answer = client.get(f"/gradio_api/file={path}")
             assert answer.status_code in (403, 404), path
@@ -294,8 +249,8 @@ def test_nothing_of_the_server_is_reachable(server, tmp_path):
             assert answer.startswith("event: error") and "Traceback" not in answer
 
 
-def test_a_password_is_asked_for(checkpoint):
-    server = Server(checkpoint, "--auth", "anna:secret")
+def test_a_password_is_asked_for(page_checkpoint):
+    server = Server(page_checkpoint, "--auth", "anna:secret")
     try:
         assert httpx.get(f"{server.url}/config").status_code == 401
         with httpx.Client(base_url=server.url) as client:

@@ -14,6 +14,7 @@ from PIL import Image
 from lcad.color import luminance_to_rgb, rgb_to_luminance
 from lcad.io.images import ImageError, to_image, to_tensor
 from lcad.io.photos import read_photo
+from lcad.recoloring.looks import apply_look
 from lcad.web.batch import Finished, colorize_all
 from lcad.web.phrase_masks import regions_at, stroke_of
 from lcad.web.pictures import grey_picture
@@ -360,9 +361,22 @@ def test_the_grey_photo_is_made_once_and_is_its_luminance(session, studio, tmp_p
     before, after = session.pictures(1000)
     assert Image.open(before).size == Image.open(after).size == (36, 27)
     session.keep(1)
+    assert session.pictures(1000)[0] == before and before.is_file() and after.exists()  # it may be on its way
     assert session.pictures(1000)[0] == before and before.is_file() and not after.exists()
     assert np.abs(np.asarray(Image.open(before))[:, [4, -4]].astype(int) - [70, 180]).max() <= 2
     random_photo(1).save(tmp_path / "other.png")
     session.open(tmp_path / "other.png")
     colorized(session, 1)
     assert Image.open(session.pictures(10_000)[0]).size == (48, 40)
+
+
+def test_a_change_while_the_result_is_made_counts(session, monkeypatch):
+    colorized(session, 1)
+
+    def meanwhile(rgb, saturation, warmth):
+        session.set_look(0, 0)
+        return apply_look(rgb, saturation, warmth)
+
+    monkeypatch.setattr("lcad.web.session.apply_look", meanwhile)
+    assert np.ptp(session.values().astype(int), axis=2).max() > 20  # all of it as it was when it began
+    assert np.ptp(session.values().astype(int), axis=2).max() <= 2

@@ -16,7 +16,7 @@ from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.recoloring.exact_colors import Color
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """One colorization: the model's picture (3, h', w') in [0, 1], and what it was made from."""
 

@@ -26,16 +26,15 @@ NO_FILES: Values = {"files": {"value": None, "visible": False}}
 EMPTY: Values = {"gallery": [], "divider": None, "report": "", "made": False, "finished": False} | NO_FILES
 
 
-def open_photo(session: "PhotoSession", path: str | None, caption: str | None = None) -> Values:
-    """Take a dropped photo; None: the drop zone was emptied."""
-    if not path:
-        return {}
+def open_photo(session: "PhotoSession", path: str, caption: str | None = None) -> Iterator[Values]:
+    """Take a photo; where it was chosen is ready at once for another, or for the same again."""
+    yield {"file": None, "examples": {"selected_index": None}, "status": markup.status(["reading the photo"])}
     notes = session.open(Path(path))
     height, width = session.luminance.shape[-2:]
     about = f"{session.name}: {width} x {height} pixels, {session.need_photo().depth} bit"
     session.notes = [about, *notes]
-    values = EMPTY | PLAIN_LOOK | {"status": markup.status(session.notes)}
-    return values | _read(session, caption or "")
+    yield EMPTY | PLAIN_LOOK | {"regions": False, "status": markup.status(session.notes)}
+    yield _read(session, caption or "")
 
 
 def read_caption(session: "PhotoSession", caption: str) -> Values:
@@ -78,23 +77,22 @@ def paint(session: "PhotoSession", number: int | None, drawing: dict | None, era
     session.masks.check(number)
     layers = [] if drawing is None else [np.asarray(layer) for layer in drawing["layers"]]
     session.masks.paint(number, stroke_of(layers, (session.small.height, session.small.width)), erase)
-    yield canvas(session)
     yield from _changed_regions(session)
 
 
-def canvas(session: "PhotoSession") -> Values:
-    """The picture to paint on."""
-    if session.photo is None:
-        return {}
-    return {"canvas": {"background": session.overlay(), "layers": [], "composite": None}}
-
-
 def set_color(session: "PhotoSession", number: int | None, color: str) -> Iterator[Values]:
-    """Ask for an exact colour of a phrase's region; "": take it back."""
-    session.set_color(number, hex_of(color))
-    yield _regions(session) | NO_FILES
-    if session.candidates:
-        yield from result(session)
+    """Ask for an exact colour of a phrase's region."""
+    if not (color or "").strip():
+        raise ValueError("there is no colour yet; pick one, or write #8b1a1a or a name such as navy")
+    session.set_color(number, color)
+    yield {"picker": _asked(session, session.masks.check(number))}
+    yield from _changed_colors(session)
+
+
+def any_color(session: "PhotoSession", number: int | None) -> Iterator[Values]:
+    """Take the exact colour of a phrase's region back."""
+    session.set_color(number, None)
+    yield from _changed_colors(session)
 
 
 def colorize(
@@ -195,32 +193,34 @@ def title(session: "PhotoSession", number: int) -> str:
     return f"{number + 1}: {sum(judged)}/{len(judged)} as asked" if judged else f"{number + 1}"
 
 
-def hex_of(color: str | None) -> str:
-    """What a colour picker gives, "rgba(139, 26, 26, 1)", as "#8b1a1a"; other text as it is."""
-    text = (color or "").strip()
-    if not text.lower().startswith("rgb"):
-        return text
-    try:
-        parts = [float(part) for part in text[text.index("(") + 1 : text.index(")")].split(",")[:3]]
-    except ValueError as error:
-        raise ValueError(f"unknown colour {text!r}; give #rrggbb or a name") from error
-    return "#" + "".join(f"{min(255, max(0, round(part))):02x}" for part in parts)
-
-
 def _regions(session: "PhotoSession") -> Values:
-    """The photo with its regions, and the chips that go with them."""
-    masks = session.masks
-    colors = [_asked(session, number) for number in range(len(masks.phrases))]
-    marked = [masks.has_region(number) for number in range(len(masks.phrases))]
-    return {"photo": session.overlay(), "chips": markup.chips(colors, marked), "regions": True}
+    """The photo with its regions, the same to paint on, and the chips that go with them."""
+    photo = session.overlay()
+    canvas = {"background": photo, "layers": [], "composite": None}
+    return {"photo": photo, "canvas": canvas, "chips": _chips(session), "regions": True}
+
+
+def _chips(session: "PhotoSession") -> str:
+    numbers = range(len(session.masks.phrases))
+    return markup.chips([_asked(session, k) for k in numbers], [session.masks.has_region(k) for k in numbers])
+
+
+def _changed_colors(session: "PhotoSession") -> Iterator[Values]:
+    """The chips, and the result in its new colours."""
+    yield {"chips": _chips(session)} | NO_FILES
+    if session.candidates:
+        yield from result(session)
 
 
 def _changed_regions(session: "PhotoSession") -> Iterator[Values]:
     """The regions, and with exact colours the result, which is another one in other regions."""
-    yield _regions(session)
-    if session.candidates and session.look.colors:
-        yield NO_FILES
+    again = bool(session.candidates and session.look.colors)
+    shown = _regions(session)
+    canvas = {"canvas": shown.pop("canvas")}
+    yield shown | (NO_FILES if again else {})
+    if again:
         yield from result(session)
+    yield canvas  # last: the most work for a browser
 
 
 def _asked(session: "PhotoSession", number: int) -> str | None:

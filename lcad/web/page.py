@@ -13,6 +13,7 @@ from lcad.web.visitors import Visitors
 from lcad.web.wiring import leaving, wire_many, wire_photo
 
 TITLE = "L-CAD: colour for photographs, in words"
+COLOR = "#8b1a1a"  # that the picker starts with
 THUMBNAIL = 200  # pixels, of the examples
 FORMATS = [("the photo's own", "own"), "png", "tif", "jpg", "webp", "bmp"]
 STILL = {"allow_preview": False, "buttons": [], "interactive": False}  # a gallery to choose from
@@ -51,18 +52,18 @@ def _one_photo(examples: list[tuple[Path, str]]) -> SimpleNamespace:
             _heading("1", "Photo", "any format and depth; it stays on this machine")
             drop = gr.File(label="Drop a photo, or choose one", show_label=False, elem_id="lcad-drop", height=132)
             ui.file = uploads_only(drop)
-            if examples:
-                ui.examples = gr.Gallery(
-                    [(_thumbnail(path), path.stem) for path, _ in examples],
-                    show_label=False,
-                    columns=len(examples),
-                    height="auto",
-                    object_fit="cover",
-                    format="jpeg",
-                    elem_id="lcad-examples",
-                    elem_classes="lcad-tiles",
-                    **STILL,
-                )
+            ui.examples = gr.Gallery(
+                [(_thumbnail(path), path.stem) for path, _ in examples],
+                show_label=False,
+                columns=max(1, len(examples)),
+                visible=bool(examples),
+                height="auto",
+                object_fit="cover",
+                format="jpeg",
+                elem_id="lcad-examples",
+                elem_classes="lcad-tiles",
+                **STILL,
+            )
             _heading("2", "Caption", "name things and their colours; empty: automatic")
             ui.caption = gr.Textbox(
                 label="Caption",
@@ -93,13 +94,13 @@ def _region_tools(ui: SimpleNamespace) -> None:
         ui.next = gr.Button("Next region", size="sm", min_width=80, elem_id="lcad-next")
         ui.clear = gr.Button("No region", size="sm", min_width=80, elem_id="lcad-clear")
     with gr.Row(elem_classes="lcad-line"):
-        ui.picker = gr.ColorPicker(label="Exact colour", value="#8b1a1a", min_width=60, scale=1, elem_id="lcad-picker")
+        ui.picker = gr.ColorPicker(label="Exact colour", value=COLOR, min_width=60, scale=1, elem_id="lcad-picker")
         ui.color = gr.Textbox(
-            label="or its name", placeholder="#8b1a1a, navy", min_width=110, scale=2, elem_id="lcad-color"
+            COLOR, label="or its name", placeholder="#8b1a1a, navy", min_width=110, scale=2, elem_id="lcad-color"
         )
         ui.set_color = gr.Button("Set", size="md", min_width=60, scale=1, elem_id="lcad-set-color")
         ui.any_color = gr.Button("Reset", size="md", min_width=70, scale=1, elem_id="lcad-any-color")
-    with gr.Accordion("Paint or erase a region", open=False, elem_id="lcad-painting") as ui.painting:
+    with gr.Accordion("Paint or erase a region", open=False, elem_id="lcad-painting"):
         ui.canvas = gr.ImageEditor(
             label="Paint over the object",
             show_label=False,

@@ -62,8 +62,8 @@ class PhotoSession:
         self._before: Path | None = None  # of the photo, once it was shown
         self.notes: list[str] = []
         self.candidates: list[Candidate] = []
-        self._full: np.ndarray | None = None
-        self._full_at = 0  # changes of the regions until then, which exact colours depend on
+        self._making = threading.RLock()  # events of a visitor run at the same time
+        self._full: tuple[np.ndarray, Candidate, Look, int] | None = None  # values, and what they were made from
         self._forget("")
 
     def open(self, path: Path, name: str | None = None) -> list[str]:
@@ -127,12 +127,11 @@ class PhotoSession:
             self.look.colors[number] = value
         else:
             raise ValueError(f"{self.masks.phrases[number].text!r} has no region to colour; click or paint one first")
-        self._full = None
 
     def set_look(self, saturation: float, warmth: float) -> None:
         """Raises ValueError, see `lcad.recoloring.looks.check_look`."""
         check_look(saturation, warmth)
-        self.look.saturation, self.look.warmth, self._full = saturation, warmth, None
+        self.look.saturation, self.look.warmth = saturation, warmth
 
     def overlay(self) -> Image.Image:
         """The grey photo with the outlines of the phrases' regions, `SIDE` on its long side."""
@@ -159,7 +158,7 @@ class PhotoSession:
         every = [replace(checked, seed=checked.seed + k, samples=1) for k in range(checked.samples)]
         made_from = self.caption, self.masks.found()
         self.cancel.clear()
-        self.candidates, self.chosen, self._full = [], 0, None
+        self.candidates, self.chosen = [], 0
 
         def work(give: Callable[[Step | Candidate], None]) -> None:
             for settings in every:
@@ -178,7 +177,7 @@ class PhotoSession:
         """Choose the candidate that is shown and written."""
         if not 0 <= number < len(self.candidates):
             raise ValueError("there is no such candidate; colorize first")
-        self.chosen, self._full = number, None
+        self.chosen = number
 
     def thumbnail(self, number: int, side: int = SHOWN_SIDE) -> Image.Image:
         """A candidate as it would be written, `side` at most."""
@@ -195,16 +194,17 @@ class PhotoSession:
 
     def values(self) -> np.ndarray:
         """The kept candidate (H, W, 3) at full size, in the photo's depth and profile."""
-        candidate, photo = self._kept(), self.need_photo()
-        full, changes = self._full, self.masks.changes if self.look.colors else 0
-        if full is None or self._full_at != changes:
-            size = self.luminance.shape[-2], self.luminance.shape[-1]
-            dyes, strips = self._dyes(candidate), transfer_chroma_strips(self.luminance[None], candidate.decoded[None])
-            parts = ((rows, rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)) for rows, rgb in strips)
-            looked = ((rows, apply_look(rgb, self.look.saturation, self.look.warmth)) for rows, rgb in parts)
-            full = photo.encoded_strips(size, looked)
-            self._full, self._full_at = full, changes
-        return full
+        with self._making:
+            candidate, look = self._kept(), replace(self.look, colors=dict(self.look.colors))
+            made_from = candidate, look, self.masks.changes if look.colors else 0
+            if self._full is None or self._full[1:] != made_from:
+                size = self.luminance.shape[-2], self.luminance.shape[-1]
+                dyes = self._dyes(candidate)
+                strips = transfer_chroma_strips(self.luminance[None], candidate.decoded[None])
+                parts = ((rows, rgb[0] if dyes is None else dyes.apply(rgb[0], rows, size)) for rows, rgb in strips)
+                looked = ((rows, apply_look(rgb, look.saturation, look.warmth)) for rows, rgb in parts)
+                self._full = self.need_photo().encoded_strips(size, looked), *made_from
+            return self._full[0]
 
     def after(self) -> Image.Image:
         """The kept candidate at full size, as a viewer shows it."""
@@ -213,16 +213,17 @@ class PhotoSession:
     def pictures(self, most: int) -> tuple[Path, Path]:
         """Files of the grey photo and of the kept candidate to look at, at full size or with `most` pixels at most."""
         place = self.folder / "shown"
-        if self._before is None:
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-            save_shown(self.before(), place / "before.jpg", most)
-            self._before = place / "before.jpg"
-        self._shown += 1
-        after = place / f"after_{self._shown}.jpg"
-        save_shown(self.after(), after, most)
-        (place / f"after_{self._shown - 1}.jpg").unlink(missing_ok=True)
-        return self._before, after
+        with self._making:
+            if self._before is None:
+                shutil.rmtree(place, ignore_errors=True)
+                place.mkdir()
+                save_shown(self.before(), place / "before.jpg", most)
+                self._before = place / "before.jpg"
+            self._shown += 1
+            after = place / f"after_{self._shown}.jpg"
+            save_shown(self.after(), after, most)
+            (place / f"after_{self._shown - 2}.jpg").unlink(missing_ok=True)  # the last may be on its way
+            return self._before, after
 
     def report(self) -> list[dict]:
         """For each phrase with a region what was asked and what was obtained, see `instance_report`; where an exact

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from lcad.web.session import PhotoSession
 
 USER_ERRORS = (OSError, ValueError)
-MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}  # events that sample wait for each other
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "trigger_mode": "once"}
+"""Events that sample wait for each other."""
 CHANGED = (
     *("photo", "chips", "phrases", "caption", "gallery", "divider", "report", "files", "saturation", "warmth"),
-    *("status", "progress", "canvas", "regions", "made", "finished"),
+    *("status", "progress", "canvas", "picker", "file", "examples", "regions", "made", "finished"),
 )
 log = logging.getLogger(__name__)
 
@@ -42,16 +43,17 @@ def wire_photo(ui: SimpleNamespace, visitors: Visitors, examples: list[tuple[Pat
     def wire(trigger: Callable, function: Callable, *names: str, selects: bool = False, **options: Any) -> None:
         inputs = [getattr(ui, name) for name in names]
         made = _selecting(ui, visitors, function) if selects else _plain(ui, visitors, function)
-        options = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"} | options
+        modes = {"trigger_mode": "multiple" if selects else "always_last"}  # Gradio would ignore a press during another
+        options = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"} | modes | options
         trigger(made, inputs, outputs, **options)
 
-    def example(session: "PhotoSession", number: int) -> handlers.Values:
+    def example(session: "PhotoSession", number: int) -> Iterator[handlers.Values]:
         path, caption = examples[number]
-        return {"caption": caption} | handlers.open_photo(session, str(path), caption)
+        yield {"caption": caption}
+        yield from handlers.open_photo(session, str(path), caption)
 
     wire(ui.file.upload, handlers.open_photo, "file", "caption")
-    if examples:
-        wire(ui.examples.select, example, selects=True)
+    wire(ui.examples.select, example, selects=True)
     wire(ui.caption.submit, handlers.read_caption, "caption")
     wire(ui.caption.blur, handlers.read_caption, "caption")
     wire(ui.photo.select, handlers.click, "phrases", selects=True)
@@ -60,9 +62,8 @@ def wire_photo(ui: SimpleNamespace, visitors: Visitors, examples: list[tuple[Pat
     wire(ui.clear.click, handlers.clear_region, "phrases")
     wire(ui.set_color.click, handlers.set_color, "phrases", "color")
     wire(ui.color.submit, handlers.set_color, "phrases", "color")
-    wire(ui.any_color.click, _any_color, "phrases")
-    ui.picker.input(handlers.hex_of, ui.picker, ui.color, queue=False, api_visibility="private")
-    wire(ui.painting.expand, handlers.canvas)
+    wire(ui.any_color.click, handlers.any_color, "phrases")
+    ui.picker.change(None, ui.picker, ui.color, js="color => color", api_visibility="private")
     wire(ui.add.click, partial(handlers.paint, erase=False), "phrases", "canvas")
     wire(ui.erase.click, partial(handlers.paint, erase=True), "phrases", "canvas")
     wire(ui.colorize.click, handlers.colorize, "caption", "number", "seed", "steps", "guidance", **MODEL)
@@ -154,11 +155,9 @@ def _values(
 def _update(name: str, value: object) -> object:
     if name in ("regions", "made", "finished"):
         return gr.update(visible=value)
-    return gr.update(**value) if name in ("phrases", "gallery", "files") and isinstance(value, dict) else value
-
-
-def _any_color(session: "PhotoSession", number: int | None) -> Iterator[handlers.Values]:
-    yield from handlers.set_color(session, number, "")
+    return (
+        gr.update(**value) if name in ("phrases", "gallery", "examples", "files") and isinstance(value, dict) else value
+    )
 
 
 def _text(path: Path | None) -> str | None:
