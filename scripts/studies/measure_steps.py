@@ -115,6 +115,7 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    rows = [row for row in rows if row["lpips"]]
     for name, spacing in dict.fromkeys((row["scheduler"], row["spacing"]) for row in rows):
         own = [row for row in rows if (row["scheduler"], row["spacing"]) == (name, spacing)]
         curve = sorted((float(row["calls"]), float(row["lpips"])) for row in own)
@@ -122,6 +123,9 @@ def draw(rows: list[dict], path: Path) -> None:
     best = next(float(row["lpips"]) for row in rows if as_setting(row) == YARDSTICK)
     axes.axhspan(best * 0.99, best * 1.01, color="0.85", label="within 1 % of 50 steps of DDIM")
     axes.set(xlabel="calls of the UNet at batch 2", ylabel="LPIPS to the photo in colour", xscale="log")
+    ticks = sorted({float(row["calls"]) for row in rows})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.legend()
     figure.savefig(path, dpi=110)
 
