@@ -10,6 +10,7 @@ import torch
 
 from lcad import pipeline as pipeline_module
 from lcad.color import rgb_to_lab
+from lcad.config import LatentConfig
 from lcad.instance_sampling import LogitTargets
 from lcad.io.images import to_tensor
 from lcad.pipeline import LCADPipeline
@@ -166,7 +167,12 @@ def test_save_and_load_give_the_same_result(tiny_pipeline, tiny_checkpoint):
 
 def test_a_checkpoint_brings_its_own_steps(tiny_checkpoint, tmp_path):
     pipeline, passes = LCADPipeline.from_pretrained(tiny_checkpoint), []
-    assert pipeline.config.num_inference_steps == 50, "the paper's, where a checkpoint names none"
+    assert pipeline.config.num_inference_steps == LatentConfig().num_inference_steps
+    index = json.loads((tiny_checkpoint / "model_index.json").read_text())
+    del index["num_inference_steps"]
+    nameless = shutil.copytree(tiny_checkpoint, tmp_path / "nameless")
+    (nameless / "model_index.json").write_text(json.dumps(index))
+    assert LCADPipeline.from_pretrained(nameless).config.num_inference_steps == 50, "the paper's"
     pipeline.register_to_config(num_inference_steps=3)
     pipeline.save_pretrained(tmp_path)
     loaded = LCADPipeline.from_pretrained(tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lcad.pipeline import SETTINGS, LCADPipeline
+from lcad.pipeline import LCADPipeline
 from ldm.checkpoint import CheckpointError
 from tests.conftest import random_photo
 
@@ -144,7 +144,7 @@ def test_a_callback_can_change_the_guidance_and_end_a_call(tiny_pipeline):
 def test_components_are_what_it_is_made_of(tiny_pipeline):
     parts = {"vae", "unet", "luminance_encoder", "text_encoder", "tokenizer", "scheduler"}
     assert tiny_pipeline.components.keys() == parts
-    settings = {name: tiny_pipeline.config[name] for name in SETTINGS}
+    settings = {name: tiny_pipeline.config[name] for name in LCADPipeline.settings}
     again = LCADPipeline(**tiny_pipeline.components, **settings)
     again.set_progress_bar_config(disable=True)
     assert np.array_equal(again(**inputs())[0], tiny_pipeline(**inputs())[0])
