@@ -126,7 +126,7 @@ def test_learning_brings_the_student_to_the_end_of_the_teachers_trajectory():
 
     before = distance()
     generator = torch.Generator().manual_seed(0)
-    for _ in range(40):
+    for _ in range(25):
         noise = torch.randn(4, 4, 8, 8, generator=generator)
         t = torch.randint(0, 1000, (4,), generator=generator)
         loss = stage.predict_loss(z.expand(4, -1, -1, -1), None, text.expand(4, -1, -1), t, noise)
