@@ -1,6 +1,5 @@
 """Serving the page: on this machine only unless asked otherwise, and nothing but the page and its own files."""
 
-import _thread
 import os
 import tempfile
 import threading
@@ -101,12 +100,13 @@ def serve(studio: Studio, address: Address, examples: Path | None = None, block:
         app_kwargs={"middleware": [Middleware(Gate, hosts=LOCAL if address.is_local else ())]},
     )
     problems: list[Exception] = []
-    threading.Thread(target=_warm_up, args=(studio, problems), daemon=True).start()
+    ended = threading.Event()
+    threading.Thread(target=_warm_up, args=(studio, problems, ended), daemon=True).start()
     print(f"L-CAD is at {page.local_url}" + (f" and {page.share_url}" if address.share else ""), flush=True)
     if not block:
         return page
     try:
-        page.block_thread()
+        ended.wait()
     finally:
         page.close()
     if problems:
@@ -114,13 +114,13 @@ def serve(studio: Studio, address: Address, examples: Path | None = None, block:
     return None
 
 
-def _warm_up(studio: Studio, problems: list[Exception]) -> None:
+def _warm_up(studio: Studio, problems: list[Exception], ended: threading.Event) -> None:
     from ldm.checkpoint import CheckpointError
 
     try:
         studio.warm_up()
     except CheckpointError as error:
         problems.append(error)
-        _thread.interrupt_main()  # a page without a model is of no use
+        ended.set()  # a page without a model is of no use
     except Exception as error:  # the first visitor is told, in the page
         print(f"error: {' '.join(str(error).split())}", flush=True)
