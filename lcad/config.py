@@ -273,7 +273,6 @@ class DistillationConfig(LatentConfig):
     trainable: list[str] = field(default_factory=lambda: ["unet.*.lora_*"])
     learning_rate: float = key(1e-4, NUMBER)
     sample_steps: int = key(4, Range(1, 1000))
-    num_inference_steps: int = key(4, Range(1, 1000))
     lora_rank: int = key(64, COUNT)
     lora_layers: list[str] = field(default_factory=lambda: [*LORA_LAYERS])
     """Ends of the names of what has a LoRA beside it; channel-extended convolutions never have."""

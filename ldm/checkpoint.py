@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import init_empty_weights
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
@@ -57,6 +57,19 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     if strangers:
         raise CheckpointError(f"{path}: entries that are not tensors: {listing(strangers)}; save the state dict alone")
     return content
+
+
+def check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError: weights of that file or folder are not finite."""
+    bad = [name for name, value in weights.items() if not value.sum(dtype=torch.float32).isfinite()]
+    if bad:
+        raise CheckpointError(f"{path}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Write tensors as safetensors, in a folder that need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, path, {"format": "pt"})
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

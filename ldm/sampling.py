@@ -68,6 +68,17 @@ def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tenso
         x_t: as the model sees it (`scale_model_input`), of variance 1.
     """
     alpha = scheduler.alphas_cumprod[int(t)].to(x_t.dtype)
-    if scheduler.config.prediction_type == "v_prediction":
-        return alpha.sqrt() * x_t - (1 - alpha).sqrt() * predicted
-    return (x_t - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
+    return split_prediction(scheduler.config.prediction_type, alpha, x_t, predicted)[0]
+
+
+def split_prediction(kind: str, alpha: Tensor, x_t: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """A prediction, a row of `ldm.schedulers.PREDICTIONS` -> the finished latents and the noise that it means.
+
+    Args:
+        alpha: alpha-bar at t, one or one for each row (B, 1, 1, 1).
+        x_t: as for `denoised`.
+    """
+    if kind == "v_prediction":
+        latents = alpha.sqrt() * x_t - (1 - alpha).sqrt() * predicted
+        return latents, alpha.sqrt() * predicted + (1 - alpha).sqrt() * x_t
+    return (x_t - (1 - alpha).sqrt() * predicted) / alpha.sqrt(), predicted

@@ -3,10 +3,10 @@
 A new scheduler is one new row in `SCHEDULERS`; it must take both `PREDICTIONS`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-from diffusers import DDIMScheduler, SchedulerMixin
+if TYPE_CHECKING:  # commands list the names before anything is loaded
+    from diffusers import DDIMScheduler, SchedulerMixin
 
 # betas: sqrt-linear from 0.00085 to 0.012 over 1000 steps, as Stable Diffusion 1.x was trained
 NOISE_SCHEDULE = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -35,7 +35,7 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> SchedulerMixin:
+def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> "SchedulerMixin":
     """A scheduler of `SCHEDULERS` by name, for a network that predicts one of `PREDICTIONS`.
 
     Raises:
@@ -45,11 +45,13 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon") -> Schedule
         raise ValueError(f"unknown prediction {prediction!r}; allowed: {', '.join(PREDICTIONS)}")
     if name not in SCHEDULERS:
         raise ValueError(f"unknown scheduler {name!r}; allowed: {', '.join(SCHEDULERS)}")
+    import diffusers
+
     class_name, options = SCHEDULERS[name]
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction, **options)
 
 
-def scheduler_name(scheduler: SchedulerMixin) -> str:
+def scheduler_name(scheduler: "SchedulerMixin") -> str:
     """The row of `SCHEDULERS` a scheduler is of, or the name of its class."""
     own, spacing = type(scheduler).__name__, scheduler.config.get("timestep_spacing")
     rows = [name for name, (class_name, _) in SCHEDULERS.items() if class_name == own]
@@ -57,6 +59,6 @@ def scheduler_name(scheduler: SchedulerMixin) -> str:
     return next(iter([*alike, *rows]), own)
 
 
-def build_training_schedule(prediction: str = "epsilon") -> DDIMScheduler:
+def build_training_schedule(prediction: str = "epsilon") -> "DDIMScheduler":
     """The forward process of Eq. 1, used in training for `add_noise` and the target."""
     return build_scheduler("ddim", prediction)

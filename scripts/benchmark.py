@@ -16,7 +16,6 @@ is of tensors on a CUDA device, else of the whole process so far.
 
 import argparse
 import json
-import platform
 import re
 import sys
 from importlib import import_module
@@ -111,9 +110,7 @@ def run(args: argparse.Namespace) -> int:
         pipeline.unet.to(memory_format=torch.channels_last)
     seconds, peaks = measure(args, pipeline, lacking is None and not args.no_training)
     rows = describe(seconds, args.photo_steps)
-    machine = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    )
+    machine = speed.machine_name(device)
     print(
         f"{args.model or 'full size, random weights'}, {args.dtype}, {args.device} ({machine}), "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -4,6 +4,7 @@ What is compared is run in turn in one process, and medians are taken: ratios ho
 it is (no suffix), captured as CUDA graphs ("_captured") or compiled ("_compiled"), the bare UNet too.
 """
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -57,6 +58,11 @@ def wait(device: torch.device) -> None:
     """Until all that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def machine_name(device: torch.device) -> str:
+    """Of the GPU, or of the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def peak_memory(device: torch.device) -> int:

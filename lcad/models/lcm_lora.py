@@ -7,11 +7,10 @@ In the format of diffusers and peft: `lcm_lora/pytorch_lora_weights.safetensors`
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lcad.models.channel_extended_unet import ExtendedUNet
-from ldm.checkpoint import CheckpointError, load_state_dict
+from ldm.checkpoint import CheckpointError, check_finite, load_state_dict, write_weights
 from ldm.devices import copy_where_it_computes
 
 FOLDER = "lcm_lora"
@@ -82,9 +81,7 @@ def read_lora(folder: Path, unet: ExtendedUNet) -> LoraWeights | None:
         raise CheckpointError(
             f"{path}: not a LoRA for this model's UNet, such as {example}; remove the folder to do without"
         )
-    bad = [name for name, value in weights.items() if not value.sum(dtype=torch.float32).isfinite()]
-    if bad:
-        raise CheckpointError(f"{path}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
+    check_finite(path, weights)
     return weights
 
 
@@ -97,6 +94,4 @@ def _fits(weights: LoraWeights, layer: str, weight: Tensor | None) -> bool:
 
 
 def write_lora(folder: Path, weights: LoraWeights, dtype: torch.dtype) -> None:
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, path, {"format": "pt"})
+    write_weights(folder / FILE, weights, dtype)

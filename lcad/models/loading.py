@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
-from ldm.checkpoint import CheckpointError
+from ldm.checkpoint import CheckpointError, check_finite
 from ldm.schedulers import PREDICTIONS
 
 MODELS = {
@@ -118,9 +118,7 @@ def load_strictly(model: Any, folder: Path, dtype: torch.dtype, variant: str | N
     if any(wrong.values()):
         listed = "; ".join(f"{kind} {len(keys)}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
         raise CheckpointError(f"{folder}: not the weights of this {model.__name__}: {listed}")
-    bad = [name for name, value in loaded.state_dict().items() if not value.sum(dtype=torch.float32).isfinite()]
-    if bad:
-        raise CheckpointError(f"{folder}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
+    check_finite(folder, loaded.state_dict())
     return loaded.eval()
 
 

@@ -8,10 +8,9 @@ colorizes stays as it was. A checkpoint folder keeps those that were trained in 
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ldm.checkpoint import CheckpointError, load_state_dict
+from ldm.checkpoint import CheckpointError, check_finite, load_state_dict, write_weights
 from ldm.devices import copy_where_it_computes
 
 FILE = "localizer/model.safetensors"
@@ -39,16 +38,12 @@ def read_localizer(folder: Path, modules: dict[str, nn.Module]) -> LocalizerWeig
             f"{path}: not for this model: {len(wrong)} of {len(weights)} keys are foreign or misshapen, such as "
             f"{wrong[0]}; remove the folder to do without"
         )
-    bad = [name for name, value in weights.items() if not value.sum(dtype=torch.float32).isfinite()]
-    if bad:
-        raise CheckpointError(f"{path}: {len(bad)} weights are not finite, such as {bad[0]}; copy or train it again")
+    check_finite(path, weights)
     return weights
 
 
 def write_localizer(folder: Path, weights: LocalizerWeights, dtype: torch.dtype) -> None:
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.to(dtype).contiguous() for name, value in weights.items()}, path, {"format": "pt"})
+    write_weights(folder / FILE, weights, dtype)
 
 
 def localizer_parts(modules: dict[str, nn.Module], weights: LocalizerWeights) -> dict[str, nn.Module]:

@@ -17,6 +17,7 @@ from lcad.models.lcm_lora import add_lora, take_lora
 from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
 from ldm.attention import LogitTransform
+from ldm.sampling import split_prediction
 from ldm.schedulers import build_scheduler
 from ldm.text_encoder import encode_captions
 
@@ -86,12 +87,7 @@ class DistillationStage(LatentStage):
     def _split(self, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """A prediction at x_t -> the latents and the noise that it means."""
         alpha = self.schedule.alphas_cumprod.to(x)[t][:, None, None, None]
-        if self.schedule.config.prediction_type == "v_prediction":
-            return (
-                alpha.sqrt() * x - (1 - alpha).sqrt() * predicted,
-                alpha.sqrt() * predicted + (1 - alpha).sqrt() * x,
-            )
-        return (x - (1 - alpha).sqrt() * predicted) / alpha.sqrt(), predicted
+        return split_prediction(self.schedule.config.prediction_type, alpha, x, predicted)
 
     @contextmanager
     def _as_teacher(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ is given up, and one that fails is named; the next goes on. On a CPU nothing is 
 
 import argparse
 import json
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -212,9 +211,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.requires_grad_(False)
-    machine = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    )
+    machine = speed.machine_name(device)
     check = Check(pipeline, args)
     check.parts["model"] = {"outcome": "done", "seconds": time.perf_counter() - started}
     for part, share in PARTS.items():
