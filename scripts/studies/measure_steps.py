@@ -114,7 +114,7 @@ def draw(rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
     rows = [row for row in rows if row["lpips"]]
     for name, spacing in dict.fromkeys((row["scheduler"], row["spacing"]) for row in rows):
         own = [row for row in rows if (row["scheduler"], row["spacing"]) == (name, spacing)]
@@ -126,7 +126,7 @@ def draw(rows: list[dict], path: Path) -> None:
     ticks = sorted({float(row["calls"]) for row in rows})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 
