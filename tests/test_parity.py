@@ -207,6 +207,7 @@ def test_pipeline_call_is_the_same_computation(pipeline, numbers, masked):
     if "in/rgb" not in numbers:
         pytest.skip("only in the full reference set")
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = build_scheduler("ddim")  # the release's; models are converted with trailing steps
     steps = 10 if masked else 50
     expected = numbers["inst/full_S10_cfg5/x0" if masked else "ddim/full_S50_cfg5_fresh/x0"]
     with torch.no_grad():
