@@ -79,18 +79,24 @@ def reduce_to_gamut(lab: Tensor, steps: int = GAMUT_STEPS, tolerance: float = GA
     return _reduced(lab, steps, tolerance)[0]
 
 
+@torch.no_grad()
 def lab_to_rgb_in_gamut(lab: Tensor) -> Tensor:
-    """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time."""
-    return _linear_to_rgb(_reduced(lab, GAMUT_STEPS, GAMUT_TOLERANCE)[1])
+    """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time, without gradients."""
+    linear = _reduced(lab, GAMUT_STEPS, GAMUT_TOLERANCE)[1].clamp_(0, 1)
+    dark, line = linear <= 0.0031308, 12.92 * linear
+    return torch.where(dark, line, linear.pow_(1 / 2.4).mul_(1.055).sub_(0.055))
 
 
 def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """-> Lab, and linear sRGB of it."""
-    reduced = lab.clone()
-    reduced[..., 0, :, :].clamp_(0, 100)
+    luminance = lab[..., :1, :, :]
+    low, high = torch.aminmax(luminance)
+    reduced = lab if low >= 0 and high <= 100 else torch.cat([luminance.clamp(0, 100), lab[..., 1:, :, :]], dim=-3)
     linear = _lab_to_linear(reduced)
-    pixels, light = reduced.movedim(-3, 0), linear.movedim(-3, 0)  # views: (3, ..., H, W)
-    outside = ~_shown(light, tolerance)
+    outside = ~_shown(linear, tolerance, -3)
+    if not outside.any():
+        return reduced, linear
+    pixels, light = reduced.clone().movedim(-3, 0), linear.movedim(-3, 0)  # views: (3, ..., H, W)
     luminance, chroma = pixels[:1, outside, None], pixels[1:, outside, None]  # (1 or 2, pixels outside, 1)
     low, high = torch.zeros_like(luminance), torch.ones_like(luminance)
     for _ in range(steps):
@@ -99,12 +105,12 @@ def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]
         low, high = torch.where(inside, factor, low), torch.where(inside, high, factor)
     found = torch.cat([luminance, low * chroma])
     pixels[:, outside], light[:, outside] = found[..., 0], _lab_to_linear(found)[..., 0]
-    return reduced, linear
+    return pixels.movedim(0, -3), linear
 
 
-def _shown(linear: Tensor, tolerance: float) -> Tensor:
-    """Linear sRGB (3, ...) -> (...) bool: can it be shown?"""
-    return ((linear >= -tolerance) & (linear <= 1 + tolerance)).all(dim=0)
+def _shown(linear: Tensor, tolerance: float, channels: int = 0) -> Tensor:
+    """Linear sRGB with its channels in a dimension -> bool without that: can it be shown?"""
+    return (linear.amin(channels) >= -tolerance) & (linear.amax(channels) <= 1 + tolerance)
 
 
 def rgb_to_luminance(rgb: Tensor) -> Tensor:
@@ -114,7 +120,7 @@ def rgb_to_luminance(rgb: Tensor) -> Tensor:
 
 def linear_to_luminance(linear: Tensor) -> Tensor:
     """Linear sRGB, (..., 3, H, W) -> L, (..., 1, H, W), below 0 where Y is."""
-    y = (linear * torch.tensor(_XYZ_FROM_RGB[1]).to(linear)[:, None, None]).sum(-3, keepdim=True)
+    y = (linear.movedim(-3, -1) @ torch.tensor(_XYZ_FROM_RGB[1]).to(linear)).unsqueeze(-3)
     return 116 * torch.where(y > 0.008856, y.clamp_min(0.008856) ** (1 / 3), 7.787 * y + 16 / 116) - 16
 
 

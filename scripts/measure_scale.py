@@ -21,7 +21,7 @@ SAMPLE = Path(__file__).with_name("sample.py")
 EXAMPLES = Path(__file__).resolve().parents[1] / "data" / "examples" / "images"
 SMALL = 128  # pixels, side of a small photo
 NUMBERS = (1, 10, 100, 1000)
-MEGAPIXELS = (1, 10, 25, 50, 100)
+MEGAPIXELS = (1, 10, 24, 50, 100)
 OBJECTS = "a green tree under a blue sky"  # a caption whose phrases get masks
 
 
@@ -60,6 +60,8 @@ def by_number(work: Path, numbers: list[int], options: list[str]) -> tuple[list[
         for k in range(number):
             if not (work / f"{k:04d}.tif").exists():
                 write_scan(work / f"{k:04d}.tif", SMALL, 8, k)
+        if not firsts:
+            measure(work, work / "out_first", options)  # brings libraries and weights from the disk into memory
         seconds, peak = measure(work, work / f"out_{number}", options)
         firsts = firsts or [number, seconds, peak]
         each = f"{(seconds - firsts[1]) / (number - firsts[0]):.2f}" if number > firsts[0] else ""

@@ -1,11 +1,14 @@
 """What is made of a photo is made once: luminance, its encoder's features, the encoded caption."""
 
+import numpy as np
 import pytest
 import torch
 
 from lcad.inference.batch_runner import FolderRun
 from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
+from lcad.io.images import shrink
+from lcad.io.photos import Photo
 from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.masks.sources import build_finder
 from lcad.text.reading import read_caption
@@ -69,3 +72,16 @@ def test_what_was_made_is_let_go_of():
     kept = photo.luminance
     photo.release()
     assert photo.luminance is not kept and torch.equal(photo.luminance, kept)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("opaque", [True, False])
+def test_a_small_copy_made_in_strips_is_that_of_the_whole(kind, opaque, monkeypatch):
+    monkeypatch.setattr("lcad.io.color_profiles.STRIP", 300)
+    values = (np.asarray(random_photo(0, 97, 83), kind) * 257).astype(kind)
+    photo = Photo(values, None if opaque else values[..., 0])
+    for side in (96, 40, 7):
+        whole, made = shrink(photo.preview(), side), photo.preview(side)
+        assert made.size == whole.size and made.mode == "RGB"
+        assert np.abs(np.asarray(made, int) - np.asarray(whole, int)).max() <= 1
+    assert photo.preview(97).tobytes() == photo.preview().tobytes()

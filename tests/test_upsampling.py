@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lcad.color import rgb_to_lab, rgb_to_luminance
-from lcad.upsampling import METHODS, transfer_chroma
+from lcad.upsampling import METHODS, Enlargement, bilinear, transfer_chroma
 from scripts import compare_upsampling
 from tests.conftest import random_photo
 
@@ -24,6 +24,18 @@ def test_constant_chroma_stays(name):
     made = METHODS[name](chroma, small, large)
     assert made.shape == (1, 2, 32, 40)
     assert torch.allclose(made, chroma[..., :1, :1].expand_as(made), atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(33, 40), (61, 1100), (8, 12)])
+def test_enlarged_rows_are_those_of_the_whole(mode, size):
+    image = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 100
+    expected, made = F.interpolate(image, size, mode=mode), Enlargement(image, size, mode)
+    for rows in (slice(0, 5), slice(3, size[0]), slice(None)):
+        assert torch.allclose(made[rows], expected[..., rows, :], atol=1e-4)
+        if mode == "bilinear":
+            part = bilinear(image, image, torch.empty(1, 1, *size), rows)
+            assert torch.allclose(part, expected[..., rows, :], atol=1e-3)
 
 
 def test_an_edge_between_small_pixels_is_followed():

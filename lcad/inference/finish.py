@@ -12,7 +12,7 @@ from lcad.inference.output import OutputFolder
 from lcad.inference.plan import Job, Settings
 from lcad.inference.records import to_json
 from lcad.inference.run_records import pixel_hash
-from lcad.io.images import shrink, to_tensor, write_bytes
+from lcad.io.images import to_tensor, write_bytes
 from lcad.io.photos import Photo, write_photo
 from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
@@ -61,7 +61,7 @@ def finish(item: Loaded, pictures: list[torch.Tensor], settings: Settings) -> Re
         pictures: (3, h, w) in [0, 1], one for each sample.
     """
     made = [_at_full_size(decoded, item, settings) for decoded in pictures]
-    images = [shrink(item.photo.shown(own), SHOWN_SIDE) for own, _ in made]
+    images = [item.photo.shown(own, SHOWN_SIDE) for own, _ in made]
     order, reports = _judge(item, images, settings)
     record = item.record | {"instances": reports}
     if item.objects is not None:

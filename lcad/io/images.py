@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lcad.io.decoding import decode, image_pixels, image_size
 from lcad.io.pixels import ImageError as ImageError
-from lcad.io.pixels import Pixels
+from lcad.io.pixels import Pixels, shrunk_size
 
 try:  # optional: pip install pillow-heif
     from pillow_heif import register_heif_opener
@@ -128,9 +128,8 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def shrink(photo: Image.Image, side: int) -> Image.Image:
     """The photo as RGB, with `side` pixels at most on its long side."""
-    scale = min(1, side / max(photo.size))
-    width, height = (max(1, round(length * scale)) for length in photo.size)
-    return photo.convert("RGB").resize((width, height), Image.Resampling.BOX)
+    rgb = photo if photo.mode == "RGB" else photo.convert("RGB")
+    return rgb.resize(shrunk_size(photo.size, side), Image.Resampling.BOX)
 
 
 def to_image(rgb: Tensor) -> Image.Image:

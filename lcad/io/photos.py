@@ -6,6 +6,7 @@ LittleCMS finds in the values.
 
 import io
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterable
@@ -113,9 +114,9 @@ class Photo:
             light = light.expand(3, *light.shape) if light.ndim == 2 else light.movedim(-1, 0)
         return linear_to_luminance(light).clamp(0, 100)
 
-    def preview(self) -> Image.Image:
-        """8 bit RGB as a viewer shows it, transparent pixels on white."""
-        return Pixels(self.values, self.alpha, space=self.space).preview()
+    def preview(self, side: int | None = None) -> Image.Image:
+        """8 bit RGB as a viewer shows it, transparent pixels on white; `side`: see `Pixels.preview`."""
+        return Pixels(self.values, self.alpha, space=self.space).preview(side)
 
     def encoded(self, rgb: Tensor) -> np.ndarray:
         """sRGB (3, H, W) in [0, 1] -> the values (H, W, 3) of a result, in its depth and profile."""
@@ -130,9 +131,9 @@ class Photo:
             values[rows] = self.encoded(rgb)
         return values
 
-    def shown(self, values: np.ndarray) -> Image.Image:
-        """Values of a result (H, W, 3) -> 8 bit sRGB."""
-        return Pixels(values, space=None if self.icc is None else self.space).preview()
+    def shown(self, values: np.ndarray, side: int | None = None) -> Image.Image:
+        """Values of a result (H, W, 3) -> 8 bit sRGB; `side`: see `Pixels.preview`."""
+        return Pixels(values, space=None if self.icc is None else self.space).preview(side)
 
 
 def read_photo(path: Path) -> Photo:
@@ -235,8 +236,8 @@ def _in_depth(values: np.ndarray, kind: np.dtype) -> np.ndarray:
 
 def quantized(rgb: Tensor, depth: int) -> np.ndarray:
     """(3, H, W) in [0, 1] -> (H, W, 3) uint8 or uint16."""
-    peak, kind = (65535, np.uint16) if depth == 16 else (255, np.uint8)
-    return (rgb.clamp(0, 1) * peak).round().movedim(0, -1).numpy().astype(kind)
+    peak, kind = (65535, torch.uint16) if depth == 16 else (255, torch.uint8)
+    return rgb.clamp(0, 1).mul_(peak).round_().movedim(0, -1).contiguous().to(kind).numpy()
 
 
 @cache
@@ -284,6 +285,7 @@ def _write_tiff(file: BinaryIO, pixels: np.ndarray, source: Photo, kept: Metadat
         compressionargs={
             "level": 1
         },  # with differences of neighbours smaller than a higher one without, in half the time
+        maxworkers=os.cpu_count(),
         predictor=True,
         iccprofile=_profile(source),
         resolution=source.dpi,

@@ -1,5 +1,6 @@
 """A photo's pixels as they lie in its file, brought to 8 or 16 bit and upright, before anyone uses them."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,14 +43,40 @@ class Pixels:
     info: dict | None = None
     texts: list[Text] = field(default_factory=list)
 
-    def preview(self) -> Image.Image:
-        """8 bit sRGB as a viewer shows it, transparent pixels on white; PIL of mode RGB."""
-        values = to_8_bit(self.values) if self.space is None else self.space.shown(self.values)
-        image = Image.fromarray(values).convert("RGB")
+    def preview(self, side: int | None = None) -> Image.Image:
+        """8 bit sRGB as a viewer shows it, transparent pixels on white; PIL of mode RGB.
+
+        Args:
+            side: pixels at most on its long side; None: all. Less is made in strips of rows, in little memory.
+        """
+        height, width = self.values.shape[:2]
+        size = (width, height) if side is None else shrunk_size((width, height), side)
+        if size == (width, height):
+            return self._shown(slice(None))
+        small, tall = Image.new("RGB", size), height / size[1]
+        for rows in strips(size[1], round(width * tall)):
+            top, bottom = rows.start * tall, min(rows.stop * tall, height)
+            first, last = math.floor(top), math.ceil(bottom)
+            box = 0, top - first, width, bottom - first
+            part = self._shown(slice(first, last))
+            small.paste(part.resize((size[0], rows.stop - rows.start), Image.Resampling.BOX, box), (0, rows.start))
+        return small
+
+    def _shown(self, rows: slice) -> Image.Image:
+        values = self.values[rows]
+        image = Image.fromarray(to_8_bit(values) if self.space is None else self.space.shown(values))
+        image = image if image.mode == "RGB" else image.convert("RGB")
         if self.alpha is not None:
             white = Image.new("RGB", image.size, "white")
-            image = Image.composite(image, white, Image.fromarray(to_8_bit(self.alpha)))
+            image = Image.composite(image, white, Image.fromarray(to_8_bit(self.alpha[rows])))
         return image
+
+
+def shrunk_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(width, height) with `side` pixels at most on the long side."""
+    scale = min(1, side / max(size))
+    width, height = (max(1, round(length * scale)) for length in size)
+    return width, height
 
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:

@@ -28,14 +28,15 @@ class PreparedPhoto:
     Args:
         size: (H, W).
         luminance: makes L (1, H, W) in [0, 100], when it is first needed.
-        image: makes 8 bit RGB as a viewer shows it, for what segments; None: grey, from the luminance.
+        image: makes 8 bit RGB as a viewer shows it, of a long side at most, for what segments; None: grey, from the
+            luminance.
     """
 
     def __init__(
         self,
         size: Sequence[int],
         luminance: Callable[[], Tensor],
-        image: Callable[[], Image.Image] | None = None,
+        image: Callable[[int], Image.Image] | None = None,
     ):
         self.height, self.width = size
         self._make_luminance, self._make_image = luminance, image
@@ -60,8 +61,9 @@ class PreparedPhoto:
     @cached_property
     def image(self) -> Image.Image:
         """8 bit RGB, `LOOKED_SIDE` at most on its long side."""
-        whole = to_image(luminance_to_rgb(self.luminance)) if self._make_image is None else self._make_image()
-        return shrink(whole, LOOKED_SIDE)
+        if self._make_image is not None:
+            return self._make_image(LOOKED_SIDE)
+        return shrink(to_image(luminance_to_rgb(self.luminance)), LOOKED_SIDE)
 
     def release(self) -> None:
         """Forget what was made; it is made again when it is needed."""
