@@ -120,7 +120,10 @@ def rgb_to_luminance(rgb: Tensor) -> Tensor:
 
 def linear_to_luminance(linear: Tensor) -> Tensor:
     """Linear sRGB, (..., 3, H, W) -> L, (..., 1, H, W), below 0 where Y is."""
-    y = (linear.movedim(-3, -1) @ torch.tensor(_XYZ_FROM_RGB[1]).to(linear)).unsqueeze(-3)
+    red, green, blue = (
+        weight * part for weight, part in zip(_XYZ_FROM_RGB[1], torch.split(linear, 1, dim=-3), strict=True)
+    )
+    y = red + green + blue  # not as a product with a matrix, which autocast would round
     return 116 * torch.where(y > 0.008856, y.clamp_min(0.008856) ** (1 / 3), 7.787 * y + 16 / 116) - 16
 
 

@@ -137,8 +137,9 @@ class Enlargement:
 
     def __getitem__(self, rows: slice) -> Tensor:
         """-> (B, C, rows, W)"""
-        tall = self.down[rows] @ self.image
-        return torch.cat([tall[..., columns] @ block for columns, block in self.blocks], dim=-1)
+        with torch.autocast(self.image.device.type, enabled=False):
+            tall = self.down[rows] @ self.image
+            return torch.cat([tall[..., columns] @ block for columns, block in self.blocks], dim=-1)
 
 
 def _matrix(few: int, many: int, mode: str) -> Tensor:

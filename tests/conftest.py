@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side, and so do the scripts that they start
+os.environ["HF_HUB_OFFLINE"] = "1"  # a name that is no folder is not asked for again and again
 
 import numpy as np
 import pytest
