@@ -72,7 +72,7 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
 
 
 def reduce_to_gamut(lab: Tensor, steps: int = GAMUT_STEPS, tolerance: float = GAMUT_TOLERANCE) -> Tensor:
-    """Lab (..., 3, H, W) -> the same lightness and hue, with only so much chroma as sRGB can show.
+    """Lab (..., 3, H, W) -> the same lightness and hue, with only so much chroma as sRGB can show; itself if it can.
 
     By bisection on the factor of the chroma, to 1 / 2**steps; linear sRGB may lie `tolerance` outside [0, 1].
     """
@@ -90,8 +90,8 @@ def lab_to_rgb_in_gamut(lab: Tensor) -> Tensor:
 def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:
     """-> Lab, and linear sRGB of it."""
     luminance = lab[..., :1, :, :]
-    low, high = torch.aminmax(luminance)
-    reduced = lab if low >= 0 and high <= 100 else torch.cat([luminance.clamp(0, 100), lab[..., 1:, :, :]], dim=-3)
+    clamped = luminance.clamp(0, 100)
+    reduced = lab if torch.equal(clamped, luminance) else torch.cat([clamped, lab[..., 1:, :, :]], dim=-3)
     linear = _lab_to_linear(reduced)
     outside = ~_shown(linear, tolerance, -3)
     if not outside.any():

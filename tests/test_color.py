@@ -11,6 +11,7 @@ from lcad.color import (
     absolute_colorfulness,
     colorfulness,
     lab_to_rgb,
+    lab_to_rgb_in_gamut,
     linear_to_luminance,
     luminance_to_hint,
     luminance_to_rgb,
@@ -78,6 +79,17 @@ def test_merging_takes_luminance_from_the_one_and_chroma_from_the_other():
     merged = rgb_to_lab(merge_chroma(rgb_to_luminance(photo), rgb_to_lab(colours)))
     assert torch.allclose(merged[:, :1], rgb_to_luminance(photo), atol=1e-2)
     assert torch.allclose(merged[:, 1:], rgb_to_lab(colours)[:, 1:], atol=1e-2)
+
+
+@pytest.mark.parametrize("spread", [0, 30, 200])
+def test_both_ways_into_the_gamut_are_one(spread):
+    lab = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0)) * 100
+    lab[:, 1:] = (lab[:, 1:] / 50 - 1) * spread
+    lab[..., 0] /= 50  # nearly black: the straight part of both curves
+    before = lab.clone()
+    assert torch.allclose(lab_to_rgb_in_gamut(lab), lab_to_rgb(reduce_to_gamut(lab)), atol=1e-6)
+    assert torch.equal(lab, before)
+    assert lab_to_rgb_in_gamut(lab[..., :0]).shape == (2, 3, 16, 0), "an object without a pixel"
 
 
 def test_colours_outside_the_gamut_lose_chroma_alone():
