@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         *masked,
         "",
         f"The first row of the first table, {start:.1f} s and {model:.2f} GiB, counts as start and model.",
+        "Runs vary by a second or two, so that a small difference may come out below nothing.",
     ]
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
