@@ -57,8 +57,8 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 def _linear_to_rgb(linear: Tensor) -> Tensor:
     """Linear sRGB -> sRGB, clipped to [0, 1]."""
-    rgb = torch.where(linear > 0.0031308, 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return rgb.clamp(0, 1)
+    bright = (linear.clamp_min(0.0031308) ** (1 / 2.4)).mul_(1.055).sub_(0.055)
+    return torch.where(linear > 0.0031308, bright, 12.92 * linear).clamp(0, 1)
 
 
 def _lab_to_linear(lab: Tensor) -> Tensor:
@@ -79,12 +79,9 @@ def reduce_to_gamut(lab: Tensor, steps: int = GAMUT_STEPS, tolerance: float = GA
     return _reduced(lab, steps, tolerance)[0]
 
 
-@torch.no_grad()
 def lab_to_rgb_in_gamut(lab: Tensor) -> Tensor:
-    """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time, without gradients."""
-    linear = _reduced(lab, GAMUT_STEPS, GAMUT_TOLERANCE)[1].clamp_(0, 1)
-    dark, line = linear <= 0.0031308, 12.92 * linear
-    return torch.where(dark, line, linear.pow_(1 / 2.4).mul_(1.055).sub_(0.055))
+    """As `lab_to_rgb` of what `reduce_to_gamut` makes of it, in less time."""
+    return _linear_to_rgb(_reduced(lab, GAMUT_STEPS, GAMUT_TOLERANCE)[1])
 
 
 def _reduced(lab: Tensor, steps: int, tolerance: float) -> tuple[Tensor, Tensor]:

@@ -156,10 +156,10 @@ class TransferRun:
         if len(self.summary.rows) >= SHEET_ROWS:
             return
         pictures = [
-            ("grey", photo.preview().convert("L")),
+            ("grey", photo.preview(THUMBNAIL).convert("L")),
             ("reference" if self.reference else "colours from", colors),
             ("what does not fit, in red", confidence),
-            ("result", photo.shown(values)),
+            ("result", photo.shown(values, THUMBNAIL)),
         ]
         small = [(title, shrink(picture.convert("RGB"), THUMBNAIL)) for title, picture in pictures]
         self.summary.rows.append(Row(small, f"{job.photo.name}: {transfer.confidence.mean():.0%} of it"))

@@ -14,6 +14,7 @@ from lcad.inference.records import to_json
 from lcad.inference.run_records import pixel_hash
 from lcad.io.images import to_tensor, write_bytes
 from lcad.io.photos import Photo, write_photo
+from lcad.io.pixels import shrunk_size
 from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
 from lcad.masks.types import InstanceMasks
@@ -93,8 +94,7 @@ def _at_full_size(decoded: torch.Tensor, item: Loaded, settings: Settings) -> tu
     dyes = None
     parts: Iterable[tuple[slice, torch.Tensor]]
     if item.objects is not None:
-        factor = min(1, EDGE_SIDE / max(size))
-        small = max(1, round(height * factor)), max(1, round(width * factor))
+        small = shrunk_size(size, EDGE_SIDE)
         copy = transfer_chroma(resize(luminance[None], small), decoded[None]) if own else resize(decoded[None], small)
         dyes = find_dyes(copy[0].clamp(0, 1), item.objects.masks, item.objects.colors)
     if own:

@@ -1,6 +1,7 @@
 """A photo's pixels as they lie in its file, brought to 8 or 16 bit and upright, before anyone uses them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,11 +73,11 @@ class Pixels:
         return image
 
 
-def shrunk_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) with `side` pixels at most on the long side."""
+def shrunk_size(size: Sequence[int], side: int) -> tuple[int, int]:
+    """(width, height), or the other way round, with `side` pixels at most on the long side."""
     scale = min(1, side / max(size))
-    width, height = (max(1, round(length * scale)) for length in size)
-    return width, height
+    first, second = (max(1, round(length * scale)) for length in size)
+    return first, second
 
 
 def to_8_bit(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcad.color import lab_to_rgb, reduce_to_gamut, rgb_to_lab
+from lcad.color import lab_to_rgb_in_gamut, reduce_to_gamut, rgb_to_lab
 from lcad.upsampling import ALL, bilinear
 
 EDGE_SIDE = 1024  # pixels, long side of the photo at which the edges of masks are looked for
@@ -51,7 +51,7 @@ class Dyes:
         height, width = rgb.shape[-2:]
         lab = rgb_to_lab(rgb)
         weights = in_front(masks_at(self.edges, lab[:1], rows, size or (height, width)))
-        return lab_to_rgb(dyed(lab, weights, self.turns, self.changes))
+        return lab_to_rgb_in_gamut(_turned(lab, weights, self.turns, self.changes))
 
 
 def mask_edges(luminance: Tensor, masks: Tensor) -> Tensor:
@@ -130,12 +130,17 @@ def find_changes(lab: Tensor, weights: Tensor, asked: Tensor) -> tuple[Tensor, T
 
 def dyed(lab: Tensor, weights: Tensor, turns: Tensor, changes: Tensor) -> Tensor:
     """Lab (3, H, W) and shares (N, H, W), see `Dyes` -> Lab that sRGB can show."""
+    return reduce_to_gamut(_turned(lab, weights, turns, changes))
+
+
+def _turned(lab: Tensor, weights: Tensor, turns: Tensor, changes: Tensor) -> Tensor:
+    """As `dyed`, but also what sRGB cannot show."""
     luminance, a, b = lab
     added = torch.einsum("nhw,nc->chw", weights, changes.to(lab)) * (luminance + 16)
     real, imaginary = torch.einsum("nhw,nc->chw", weights, turns.to(lab))
     real = real + 1 - weights.sum(0)
     turned = torch.stack([real * a - imaginary * b, real * b + imaginary * a])
-    return reduce_to_gamut(torch.cat([lab[:1], turned + added]))
+    return torch.cat([lab[:1], turned + added])
 
 
 def _box(image: Tensor, radius: int) -> Tensor:

@@ -17,6 +17,7 @@ from skimage.color import deltaE_ciede2000
 from torch import Tensor
 
 from lcad.color import lab_to_rgb, rgb_to_lab, rgb_to_luminance
+from lcad.io.pixels import shrunk_size
 from lcad.masks.files import MASK_SUFFIXES, read_mask
 from lcad.recoloring.dyeing import EDGE_SIDE, FIT_SIDE, Dyes, dyed, find_changes, in_front, mask_edges, masks_at
 from lcad.text.color_expressions import color_value, known_colors
@@ -245,8 +246,7 @@ def _lab(color: Color) -> Tensor:
 
 def _shrunk(image: Tensor, side: int) -> Tensor:
     """(C, H, W) -> `side` pixels at most on the long side, by the mean of what falls together."""
-    scale = min(1.0, side / max(image.shape[-2:]))
-    size = tuple(max(1, round(scale * length)) for length in image.shape[-2:])
+    size = shrunk_size(image.shape[-2:], side)
     return image if size == tuple(image.shape[-2:]) else F.interpolate(image[None], size, mode="area")[0]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lcad.color import luminance_to_rgb
 from lcad.io.images import to_image
+from lcad.io.pixels import shrunk_size
 from lcad.upsampling import resize
 
 GREY = np.asarray(to_image(luminance_to_rgb(torch.linspace(0, 100, 1 << 16)[None, None])))[0, :, 0]  # of L in [0, 100]
@@ -25,9 +26,7 @@ def grey_picture(luminance: Tensor) -> Image.Image:
 
 def fitted(luminance: Tensor, side: int) -> Tensor:
     """L (1, H, W) with `side` pixels at most on its long side."""
-    scale = min(1, side / max(luminance.shape[-2:]))
-    size = tuple(max(1, round(length * scale)) for length in luminance.shape[-2:])
-    return resize(luminance[None], size)[0].clamp(0, 100)
+    return resize(luminance[None], shrunk_size(luminance.shape[-2:], side))[0].clamp(0, 100)
 
 
 def save_shown(picture: Image.Image, path: Path, most: int) -> None:
