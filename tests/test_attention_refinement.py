@@ -3,6 +3,7 @@
 import copy
 from dataclasses import FrozenInstanceError
 from math import log
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,13 @@ from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with
 from lcad.masks.types import InstanceMasks
 from lcad.text.phrases import Phrase
 from lcad.training.attention_supervision import localization_loss, pixel_loss, token_loss
-from ldm.attention import CROSS_ATTENTION, SELF_ATTENTION, LogitTransform
+from ldm.attention import (
+    CROSS_ATTENTION,
+    SELF_ATTENTION,
+    LogitTransform,
+    check_processors,
+    cross_attention_sizes,
+)
 
 PHRASES = [Phrase("the red cup", (0, 11), (1, 4)), Phrase("the blue cup", (13, 25), (5, 8))]
 
@@ -115,6 +122,13 @@ def test_an_object_that_is_elsewhere_is_still_kept_away():
     assert targets.gradient(torch.zeros(1, 1, 32, 77), "element")[0, 0, :, 1:4].eq(0.5).all()
 
 
+def test_without_a_phrase_that_is_read_nothing_is_moved():
+    unread = InstanceMasks([Phrase("the red cup", (400, 411), (77, 77))], torch.ones(1, 8, 8))
+    for photos in ([None, None], [unread, None], [InstanceMasks([], torch.zeros(0, 8, 8)), None]):
+        targets = LogitTargets(photos, (8, 8), heads=1)
+        assert not targets.gradient(torch.randn(2, 1, 64, 77), "element").any()
+
+
 def test_masks_reach_every_level_and_odd_sizes():
     masks = torch.ones(2, 10, 6)
     targets = LogitTargets([InstanceMasks(PHRASES, masks)], (5, 3), heads=1)
@@ -201,6 +215,22 @@ def test_one_processor_for_good(tiny_pipeline):
     assert names[0] == names[1]
 
 
+def test_masks_need_the_networks_own_processors(tiny_pipeline):
+    unet = copy.deepcopy(tiny_pipeline.unet)
+    check_processors(unet)
+    first = next(iter(unet.attn_processors))
+    unet.set_attn_processor(unet.attn_processors | {first: AttnProcessor2_0()})
+    with pytest.raises(ValueError, match=f"{first} is AttnProcessor2_0; put them back"):
+        check_processors(unet)
+
+
+def test_sizes_of_layers_with_words():
+    kinds = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"
+    unet = SimpleNamespace(config=SimpleNamespace(down_block_types=kinds))
+    assert cross_attention_sizes(unet, (9, 6)) == [(9, 6), (3, 2), (3, 2)]  # the last in the middle
+    assert cross_attention_sizes(unet, (2, 1)) == [(2, 1), (1, 1)]  # fewer sizes than levels
+
+
 def test_part_of_the_steps():
     denoise = in_step_range(range(10, 0, -1), lambda x, t: "in", lambda x, t: "out", 0.2, 0.5)
     assert [denoise(0, t) for t in range(10, 0, -1)] == ["out"] * 2 + ["in"] * 3 + ["out"] * 5
@@ -213,7 +243,7 @@ def test_part_of_the_steps():
     [{"mode": "three_pass"}, {"normalization": "sum"}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -0.5}],
 )
 def test_unknown_settings_are_named(options):
-    with pytest.raises(ValueError, match="unknown|start"):
+    with pytest.raises(ValueError, match="unknown .*; allowed: (element, mean|one_pass, two_pass)$|start"):
         Refinement(**options)
     Refinement(start=0.5, end=0.5)  # no step at all is no mistake
     for fixed, name in ((Refinement(), "strength"), (LogitTransform(lambda name, logits: logits, 1), "rows")):

@@ -87,6 +87,12 @@ def test_shifted_time_steps(shift, below_half):
     assert (t < 500).float().mean().item() == pytest.approx(below_half, abs=0.01)
 
 
+def test_a_draw_next_to_one_is_the_last_time_step(monkeypatch):
+    """Which float32 rounds up to as many as there are steps."""
+    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.full((count,), 1 - 2**-24))
+    assert draw_timesteps(1, 1000, 3.0, torch.Generator()).tolist() == [999]
+
+
 def test_a_shift_of_nothing_is_refused():
     with pytest.raises(ValueError, match="latent.timestep_shift: got 0.0; it must be above 0"):
         LatentConfig(timestep_shift=0.0)
@@ -231,6 +237,16 @@ def test_moments_of_any_size_make_finite_latents():
         moments = torch.cat([torch.zeros(1, 4, 8, 8), torch.full((1, 4, 8, 8), log_variance)], 1)
         loss = stage._loss(batch | {"moments": moments}, torch.Generator().manual_seed(0))
         assert torch.isfinite(loss)
+
+
+def test_batches_of_the_device_are_drawn_for_on_it(monkeypatch, tiny_pipeline):
+    """Those of resident data, which hold token ids, need not wait for the CPU."""
+    stage, on_device = attached(LatentStage(tiny_pipeline, LatentConfig(), TrainerConfig())), []
+    monkeypatch.setattr("lcad.training.latent_stage.step_generator", lambda _stage, own: on_device.append(own))
+    stage._loss = lambda _batch, _generator: torch.zeros(())
+    for source in ("tokens", "caption"):
+        stage.training_step({source: None}, 0)
+    assert on_device == [True, False]
 
 
 def test_without_extended_convolutions_nothing_is_made_of_the_luminance():

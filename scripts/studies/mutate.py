@@ -79,7 +79,7 @@ def passes(tests: list[str]) -> bool:
         os.setsid()
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        os._exit(int(pytest.main(["-xq", "-p", "no:cacheprovider", *tests])))
+        os._exit(int(pytest.main(["-xq", "-n0", "-p", "no:cacheprovider", *tests])))
     ends = time.monotonic() + 150  # seconds
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > ends:
