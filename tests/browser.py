@@ -31,13 +31,6 @@ FLAGS = (
     *("disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1300,1400"),
 )
 
-FRAMES = """
-const start = performance.now(), done = arguments[0];
-let frames = 0;
-const next = () => performance.now() < start + 1000 ? (frames++, requestAnimationFrame(next)) : done(frames);
-next();
-"""  # how many are drawn in a second
-
 
 class Server:
     """scripts/web.py in a process of its own, on the CPU."""
@@ -125,10 +118,6 @@ class Page:
         while (now := until(lambda: time.sleep(0.3) or self.one(css).rect)) != place:
             place = now
 
-    def rest(self) -> None:
-        """Wait until the browser draws as often as it would, which takes a canvas long that no graphics card draws."""
-        until(lambda: self.driver.execute_async_script(FRAMES) > 20, "frames")
-
     def status(self) -> str:
         return self.text("#lcad-status")
 
@@ -212,7 +201,6 @@ def browser(profile: Path) -> Iterator[webdriver.Chrome]:
     for flag in (*FLAGS, f"user-data-dir={profile}"):
         options.add_argument(f"--{flag}")
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_script_timeout(PATIENCE)
     try:
         yield driver
     finally:

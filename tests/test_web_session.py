@@ -16,7 +16,8 @@ from lcad.io.images import ImageError, to_image, to_tensor
 from lcad.io.photos import read_photo
 from lcad.recoloring.looks import apply_look
 from lcad.web.batch import Finished, colorize_all
-from lcad.web.phrase_masks import regions_at, stroke_of
+from lcad.web.painting import MOST_POINTS, painted
+from lcad.web.phrase_masks import regions_at
 from lcad.web.pictures import grey_picture
 from lcad.web.progress import Cancelled, Step, picture_of, streamed
 from lcad.web.session import Candidate, PhotoSession
@@ -121,19 +122,43 @@ def test_what_is_painted_and_erased_is_what_the_model_gets(session):
     session.masks.clear(0)
     session.masks.clear(1)
     assert session.masks.found() is None
-    layer = np.zeros((30, 40, 4), np.uint8)  # of half the photo's size
-    layer[:, :20, 3] = 255
-    session.masks.paint(0, stroke_of([layer], (60, 80)))
-    layer[:] = 0
-    layer[:15, :, 3] = 255
-    session.masks.paint(0, stroke_of([layer], (60, 80)), erase=True)
+    session.masks.paint(0, painted(drawing(0.2, (0, 0.5), (1, 0.5)), (60, 80)))  # a bar of 16 pixels
+    session.masks.paint(0, painted(drawing(0.1, (0.5, 0), (0.5, 1)), (60, 80)), erase=True)  # but 8 in the middle
     instances = session.masks.found().instances
-    assert [phrase.object for phrase in instances.phrases] == ["cup"] and instances.masks.sum() == 30 * 40
-    assert instances.masks[0, 30:, :40].all()
+    assert [phrase.object for phrase in instances.phrases] == ["cup"]
+    (mask,) = instances.masks
+    assert mask[23:37, :35].all() and mask[23:37, 46:].all() and not mask[:, 37:43].any()
+    assert not mask[:21].any() and not mask[40:].any()
     (candidate,) = colorized(session, 1)
     assert torch.equal(candidate.found.instances.masks, instances.masks)
     with pytest.raises(ValueError, match="nothing is painted"):
-        session.masks.paint(0, stroke_of([], (60, 80)))
+        session.masks.paint(0, painted("", (60, 80)))
+
+
+def drawing(width, *points):
+    return json.dumps([{"width": width, "points": points}])
+
+
+def test_a_click_of_the_brush_is_a_round_spot():
+    spot = painted(drawing(0.1, (0.5, 0.25)), (100, 200))
+    assert spot.sum() == pytest.approx(np.pi * 10**2, rel=0.1)  # 20 pixels wide
+    assert 1 <= painted(drawing(1e-9, (0.5, 0.25)), (100, 200)).sum() <= 4
+    assert spot[25, 91:109].all() and spot[16:34, 100].all() and not spot[:13].any() and not spot[:, :88].any()
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        *("{", "3", "[3]", "[[]]", '[{"width": 0.1}]', '[{"width": "w", "points": []}]', '[{"points": [[0, 0]]}]'),
+        *('[{"width": 0.1, "points": [[1]]}]', '[{"width": 0.1, "points": [[1, 2, 3]]}]', "[" * 100_000),
+        *(drawing(0.1, (0, 1.1)), drawing(0.1, (float("nan"), 0)), drawing(9, (0, 0)), drawing(0, (0, 0))),
+        drawing(0.1, *[(0, 0)] * (MOST_POINTS + 1)),
+    ],
+    ids=range(15),
+)
+def test_what_no_canvas_draws_is_said_in_one_line(strange):
+    with pytest.raises(ValueError, match="paint"):
+        painted(strange, (60, 80))
 
 
 def test_an_exact_colour_is_obtained_in_its_region_alone(session):

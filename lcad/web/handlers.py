@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lcad.defaults import PLAIN_LOOK
 from lcad.web import markup
 from lcad.web.progress import Cancelled, Step
@@ -70,13 +68,12 @@ def clear_region(session: "PhotoSession", number: int | None) -> Iterator[Values
     yield from _changed_regions(session)
 
 
-def paint(session: "PhotoSession", number: int | None, drawing: dict | None, erase: bool) -> Iterator[Values]:
+def paint(session: "PhotoSession", number: int | None, drawing: str | None, erase: bool) -> Iterator[Values]:
     """Add what is drawn on the canvas to a phrase's region, or take it away."""
-    from lcad.web.phrase_masks import stroke_of
+    from lcad.web.painting import painted
 
     session.masks.check(number)
-    layers = [] if drawing is None else [np.asarray(layer) for layer in drawing["layers"]]
-    session.masks.paint(number, stroke_of(layers, (session.small.height, session.small.width)), erase)
+    session.masks.paint(number, painted(drawing, (session.small.height, session.small.width)), erase)
     yield from _changed_regions(session)
 
 
@@ -195,8 +192,10 @@ def title(session: "PhotoSession", number: int) -> str:
 
 def _regions(session: "PhotoSession") -> Values:
     """The photo with its regions, the same to paint on, and the chips that go with them."""
+    from lcad.web.pictures import data_url
+
     photo = session.overlay()
-    canvas = {"background": photo, "layers": [], "composite": None}
+    canvas = {"value": "", "photo": data_url(photo)}
     return {"photo": photo, "canvas": canvas, "chips": _chips(session), "regions": True}
 
 
@@ -215,12 +214,9 @@ def _changed_colors(session: "PhotoSession") -> Iterator[Values]:
 def _changed_regions(session: "PhotoSession") -> Iterator[Values]:
     """The regions, and with exact colours the result, which is another one in other regions."""
     again = bool(session.candidates and session.look.colors)
-    shown = _regions(session)
-    canvas = {"canvas": shown.pop("canvas")}
-    yield shown | (NO_FILES if again else {})
+    yield _regions(session) | (NO_FILES if again else {})
     if again:
         yield from result(session)
-    yield canvas  # last: the most work for a browser
 
 
 def _asked(session: "PhotoSession", number: int) -> str | None:

@@ -7,7 +7,6 @@ Shapes: P phrases, R candidate regions; points are (x, y) in [0, 1] of the photo
 from collections.abc import Callable
 from functools import cached_property
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -151,12 +150,6 @@ def regions_at(regions: Tensor, point: Point) -> list[int]:
     x, y = (min(side - 1, max(0, int(part * side))) for part, side in zip(point, (width, height), strict=True))
     areas = regions.flatten(1).sum(1)
     return sorted((k for k in range(len(regions)) if regions[k, y, x] > 0.5), key=lambda k: float(areas[k]))
-
-
-def stroke_of(layers: list[np.ndarray], size: tuple[int, int]) -> Tensor:
-    """What is drawn on layers (h', w', 4) uint8, by their opacity -> (h, w) in {0, 1}."""
-    drawn = [torch.from_numpy((layer[..., 3] > 0).astype(np.float32)) for layer in layers]
-    return torch.stack([resized(layer, size) for layer in drawn]).amax(0) if drawn else torch.zeros(size)
 
 
 def resized(mask: Tensor, size: tuple[int, int]) -> Tensor:

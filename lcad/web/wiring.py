@@ -155,9 +155,7 @@ def _values(
 def _update(name: str, value: object) -> object:
     if name in ("regions", "made", "finished"):
         return gr.update(visible=value)
-    return (
-        gr.update(**value) if name in ("phrases", "gallery", "examples", "files") and isinstance(value, dict) else value
-    )
+    return gr.update(**value) if isinstance(value, dict) else value
 
 
 def _text(path: Path | None) -> str | None:
