@@ -7,8 +7,9 @@ let strokes = [], pointer = null;
 const line = (points, width) => {
     pen.lineWidth = width * Math.max(canvas.width, canvas.height);
     pen.beginPath();
-    pen.moveTo(points[0][0] * canvas.width, points[0][1] * canvas.height);
-    points.forEach(([x, y]) => pen.lineTo(x * canvas.width, y * canvas.height));
+    const places = points.map(([x, y]) => [x * canvas.width, y * canvas.height]);
+    pen.moveTo(places[0][0] - 0.01, places[0][1]);  // a line of no length would not be drawn
+    places.forEach(([x, y]) => pen.lineTo(x, y));
     pen.stroke();
 };
 const show = () => {
