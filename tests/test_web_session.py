@@ -1,7 +1,9 @@
 """What the page does, without a page: sessions, their limits, batches, and what they share with the command line."""
 
+import gc
 import json
 import threading
+import weakref
 import zipfile
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from lcad.web.pictures import grey_picture
 from lcad.web.progress import Cancelled, Step, picture_of, streamed
 from lcad.web.session import Candidate, PhotoSession
 from lcad.web.studio import Limits, Studio
+from lcad.web.visitors import Visitors
 from tests.conftest import random_photo
 
 CAPTION = "the red cup, the blue plate"
@@ -405,3 +408,36 @@ def test_a_change_while_the_result_is_made_counts(session, monkeypatch):
     monkeypatch.setattr("lcad.web.session.apply_look", meanwhile)
     assert np.ptp(session.values().astype(int), axis=2).max() > 20  # all of it as it was when it began
     assert np.ptp(session.values().astype(int), axis=2).max() <= 2
+
+
+def test_photos_in_memory_have_twice_the_pixels_of_one_at_most(studio, tmp_path):
+    Image.new("L", (1000, 900)).save(tmp_path / "large.png")  # of the 1 million pixels that are allowed
+    visitors = Visitors(studio)
+    sessions = [visitors.session(key) for key in "abc"]
+    sessions[0].open(tmp_path / "large.png")
+    sessions[1].open(tmp_path / "large.png")
+    assert len(visitors) == 3 and visitors.session("a") is sessions[0]
+    visitors.session("c").open(tmp_path / "large.png")
+    assert visitors.session("c") is sessions[2]
+    assert len(visitors) == 2 and visitors.session("a") is sessions[0]  # the one used longest ago has made room
+    assert not sessions[1].folder.exists()
+    for key in "abc":
+        visitors.leave(key)
+    assert len(visitors) == 0
+
+
+def test_a_session_that_is_let_go_leaves_nothing_in_memory(studio, photo):
+    visitors = Visitors(studio)
+    session = visitors.session("a")
+    session.open(photo)
+    session.read_caption(CAPTION)
+    colorized(session, 1)
+    session.write("own")
+    gone = weakref.ref(session)
+    gc.disable()
+    try:
+        del session
+        visitors.leave("a")
+        assert gone() is None
+    finally:
+        gc.enable()
