@@ -1,6 +1,6 @@
 """Where the model itself looks for the objects of a caption: its cross-attention, in pure noise.
 
-Shapes: P phrases, M heads, Q pixels of a layer, T tokens; h x w the size of the latents.
+Shapes: B rows, P phrases, M heads, Q pixels of a layer, T tokens; h x w the size of the latents.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.text.phrases import Phrase
+from lcad.text.wordings import wordings
 from ldm.attention import LogitTransform, layer_sizes
 from ldm.autoencoder import latent_stride
 
@@ -25,7 +26,8 @@ def phrase_attention(
 ) -> Tensor:
     """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 
-    The mean of what is seen in the photo and in its mirror image, in pure noise: one conditional pass of two rows. A
+    The mean of what is seen in the photo and in its mirror image, in pure noise, with each of `lcad.text.wordings`, so
+    that masks do not hang on the colours asked for: one conditional pass of two rows for each wording. A
     layer's map is the sigmoid of its logits, which is what Algorithm 1 compares with masks (here of their mean over
     heads and the object's tokens). Layers of the up blocks are looked at, which have seen the whole photo, and of them
     those of most pixels. What all places have in common is taken off: a word that attends to all of them alike has no
@@ -35,23 +37,30 @@ def phrase_attention(
     stride = latent_stride(pipeline.vae)
     latent_size = size[0] // stride, size[1] // stride
     seen = [luminance_features(pipeline, [photo], size, mirrored)[-1] for mirrored in (False, True)]
-    features, text = torch.cat(seen), text_embeddings(pipeline, [photo] * 2, [caption] * 2)
-    maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (2, P, Q) of each layer
+    worded = [wording for wording in wordings(caption, phrases, pipeline.tokenizer) for _ in seen]  # of each row
+    features = torch.cat(seen * (len(worded) // 2))
+    text = text_embeddings(pipeline, [photo] * len(worded), [wording.caption for wording in worded])
+    maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (B, P, Q) of each layer
 
-    def collect(name: str, logits: Tensor) -> Tensor:  # (2, M, Q, T)
+    def collect(name: str, logits: Tensor) -> Tensor:  # (B, M, Q, T)
         if name.startswith("up_blocks"):
-            mean = logits.float().mean(1)  # (2, Q, T)
-            words = [mean[..., slice(*phrase.object_tokens)].mean(-1) for phrase in phrases]
-            maps[logits.shape[-2]].append(torch.stack(words, dim=1).sigmoid().cpu())
+            mean = logits.float().mean(1)  # (B, Q, T)
+            words = [
+                torch.stack([row[:, slice(*tokens)].mean(-1) for tokens in wording.object_tokens])
+                for row, wording in zip(mean, worded, strict=True)
+            ]
+            maps[logits.shape[-2]].append(torch.stack(words).sigmoid().cpu())
         return logits
 
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(2, pipeline.vae.config.latent_channels, *latent_size, generator=generator)
+    noise = noise.repeat(len(worded) // 2, 1, 1, 1)
     last = torch.tensor(pipeline.scheduler.config.num_train_timesteps - 1, device=text.device)
     responses = pipeline.unet.luminance_responses(features.to(pipeline.unet.dtype))
     text = text.to(pipeline.unet.dtype)
-    pipeline.unet(noise.to(text), last, text, responses, LogitTransform(collect, rows=2))
+    pipeline.unet(noise.to(text), last, text, responses, LogitTransform(collect, rows=len(worded)))
     finest = max(maps)
-    both = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (2, P, ...)
-    inside = F.interpolate((both[:1] + both[1:].flip(-1)) / 2, latent_size, mode="bilinear")[0]
+    rows = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (B, P, ...)
+    both = (rows[::2] + rows[1::2].flip(-1)) / 2
+    inside = F.interpolate(both.mean(0, keepdim=True), latent_size, mode="bilinear")[0]
     return inside - inside.amin((1, 2), keepdim=True)
