@@ -62,6 +62,14 @@ def test_model_ablations_baselines_and_table(tiny_checkpoint, photo_folder, tmp_
     assert again["theirs", "psnr"] == scores["L-CAD", "psnr"], "both entrances score alike"
 
 
+@pytest.mark.parametrize("option", ["--lpips=squeeze={}", "--clip=ViT-B-32={}", "--fid={}"])
+def test_missing_weights_are_said_before_anything_is_made(photo_folder, tmp_path, capsys, option):
+    weights = tmp_path / "missing.pth"
+    assert run(photo_folder, tmp_path / "scores", "--baselines", "grey", option.format(weights)) == 2
+    assert str(weights) in capsys.readouterr().err
+    assert not (tmp_path / "scores").exists()
+
+
 class Fid:
     """Takes note of what it is shown."""
 

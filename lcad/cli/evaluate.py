@@ -39,9 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = tables.dataset_of(args.table, args.dataset) if args.table else ""
     args.fit = args.fit or tables.FITS.get(args.table, "squash")
-    if args.fid:
-        build_fid(args.fid, torch.device("cpu"))  # before hours of colorizing: is all there?
     fabric = launch(args.accelerator, args.devices)
+    metrics = []
+    if fabric.is_global_zero:  # before hours of colorizing: is all there?
+        metrics = build_metrics(args.lpips, args.clip, fabric.device)
+        if args.fid:
+            build_fid(args.fid, torch.device("cpu"))
     levels = {level: runs.read_samples(args.input, args.captions, level) for level in args.levels}
     samples = levels[args.levels[0]]
     masks = args.mask_folder or (args.input / "masks" if (args.input / "masks").is_dir() else None)
@@ -60,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     if not fabric.is_global_zero:
         return 0
 
-    metrics = build_metrics(args.lpips, args.clip, fabric.device)
     summaries = {}
     for name, (folder, level) in made.items():
         fid = build_fid(args.fid, fabric.device) if args.fid else None
