@@ -37,8 +37,8 @@ def phrase_attention(
     stride = latent_stride(pipeline.vae)
     latent_size = size[0] // stride, size[1] // stride
     seen = [luminance_features(pipeline, [photo], size, mirrored)[-1] for mirrored in (False, True)]
-    worded = [wording for wording in wordings(caption, phrases, pipeline.tokenizer) for _ in seen]  # of each row
-    features = torch.cat(seen * (len(worded) // 2))
+    texts = wordings(caption, phrases, pipeline.tokenizer)
+    worded = [wording for wording in texts for _ in seen]  # of each row
     text = text_embeddings(pipeline, [photo] * len(worded), [wording.caption for wording in worded])
     maps: dict[int, list[Tensor]] = defaultdict(list)  # Q -> (B, P, Q) of each layer
 
@@ -54,11 +54,11 @@ def phrase_attention(
 
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(2, pipeline.vae.config.latent_channels, *latent_size, generator=generator)
-    noise = noise.repeat(len(worded) // 2, 1, 1, 1)
     last = torch.tensor(pipeline.scheduler.config.num_train_timesteps - 1, device=text.device)
-    responses = pipeline.unet.luminance_responses(features.to(pipeline.unet.dtype))
     text = text.to(pipeline.unet.dtype)
-    pipeline.unet(noise.to(text), last, text, responses, LogitTransform(collect, rows=len(worded)))
+    noise, once = noise.to(text), pipeline.unet.luminance_responses(torch.cat(seen).to(text))
+    responses = {site: response.repeat(len(texts), 1, 1, 1) for site, response in once.items()}
+    pipeline.unet(noise.repeat(len(texts), 1, 1, 1), last, text, responses, LogitTransform(collect, rows=len(worded)))
     finest = max(maps)
     rows = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (B, P, ...)
     both = (rows[::2] + rows[1::2].flip(-1)) / 2
