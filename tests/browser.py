@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -43,7 +44,13 @@ class Server:
         command = [sys.executable, "scripts/web.py", "--model", str(checkpoint), "--port", str(port), "--device", "cpu"]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [*command, *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*command, *options],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
         )
         until(self._answers)
 
@@ -56,7 +63,7 @@ class Server:
 
     def stop(self) -> str:
         """End it as Ctrl+C does -> what it has printed."""
-        self.process.send_signal(2)
+        self.process.send_signal(signal.SIGINT)
         return self.process.communicate(timeout=PATIENCE)[0]
 
 
