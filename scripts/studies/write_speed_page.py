@@ -23,7 +23,8 @@ The bundled model with schedulers of diffusers and both ways to space their time
 of COCO val2017 with their captions, masks found from these. *Leading* time steps (981, 961, ...; the paper's and the
 release's) begin below the most noise; *trailing* ones (999, 899, ...) at it, which is what sampling starts from (Lin
 et al. 2024). One call is one UNet forward at batch 2, with guidance. *Obeyed* and *spill* are those of `lcad steer`:
-four colours for the main object of each of 20 photos.
+four colours for the main object of each of 20 photos. LPIPS is older than they are: its masks were found by the caption
+as it is, which today's two wordings ([masks.md](masks.md#how-a-phrase-gets-its-region)) replaced.
 
 ![LPIPS against calls of the UNet](steps.png)
 
