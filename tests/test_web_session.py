@@ -2,6 +2,8 @@
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 import weakref
 import zipfile
@@ -136,6 +138,12 @@ def test_what_is_painted_and_erased_is_what_the_model_gets(session):
     assert torch.equal(candidate.found.instances.masks, instances.masks)
     with pytest.raises(ValueError, match="nothing is painted"):
         session.masks.paint(0, painted("", (60, 80)))
+
+
+def test_the_page_is_built_before_torch_is_imported():
+    program = "import sys, lcad.web.page; print('torch' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
 
 
 def drawing(width, *points):

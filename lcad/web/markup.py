@@ -5,7 +5,13 @@ from importlib import resources
 
 from lcad.web.progress import Step
 
-CSS = resources.files("lcad.web").joinpath("page.css").read_text(encoding="utf-8")
+_FILES = resources.files("lcad.web")
+CSS = _FILES.joinpath("page.css").read_text(encoding="utf-8")
+CANVAS = {
+    "html_template": _FILES.joinpath("painting.html").read_text(encoding="utf-8"),
+    "js_on_load": _FILES.joinpath("painting.js").read_text(encoding="utf-8"),
+}
+"""Arguments of `gr.HTML` that make it a canvas; see lcad/web/painting.py for what is drawn on it."""
 OUTLINES = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324")
 """as `lcad.masks.overlay.OUTLINES`, which takes a second to import; tests/test_web_session.py compares them"""
 

@@ -8,7 +8,7 @@ import gradio as gr
 from PIL import Image, ImageOps
 
 from lcad.web.api import add_api, uploads_only
-from lcad.web.painting import canvas_parts
+from lcad.web.markup import CANVAS
 from lcad.web.studio import Studio
 from lcad.web.visitors import Visitors
 from lcad.web.wiring import leaving, wire_many, wire_photo
@@ -102,7 +102,7 @@ def _region_tools(ui: SimpleNamespace) -> None:
         ui.set_color = gr.Button("Set", size="md", min_width=60, scale=1, elem_id="lcad-set-color")
         ui.any_color = gr.Button("Reset", size="md", min_width=70, scale=1, elem_id="lcad-any-color")
     with gr.Accordion("Paint or erase a region", open=False, elem_id="lcad-painting"):
-        ui.canvas = gr.HTML("", photo="", apply_default_css=False, elem_id="lcad-canvas", **canvas_parts())
+        ui.canvas = gr.HTML("", photo="", apply_default_css=False, elem_id="lcad-canvas", **CANVAS)
         with gr.Row():
             ui.add = gr.Button("Add to the region", size="sm", elem_id="lcad-add")
             ui.erase = gr.Button("Take from the region", size="sm", elem_id="lcad-erase")

@@ -5,7 +5,6 @@ still for half a minute when the picture under it changes, and loses what comes 
 """
 
 import json
-from importlib import resources
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -14,13 +13,6 @@ from lcad.io.images import to_tensor
 
 MOST_POINTS = 50_000  # of one drawing
 WIDEST = 0.2  # of the long side
-
-
-def canvas_parts() -> dict[str, str]:
-    """Arguments of `gr.HTML` that make it the canvas."""
-    folder = resources.files("lcad.web")
-    template, script = (folder.joinpath(f"painting.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "js"))
-    return {"html_template": template, "js_on_load": script}
 
 
 def painted(drawing: str | None, size: tuple[int, int]) -> Tensor:
