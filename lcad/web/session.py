@@ -24,7 +24,6 @@ from lcad.io.images import shrink, to_image
 from lcad.io.photos import FORMATS, Photo, notes_on_writing
 from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.from_text import FoundMasks
-from lcad.masks.types import Regions
 from lcad.recoloring.dyeing import Dyes
 from lcad.recoloring.exact_colors import color_rows, find_dyes, parse_color, to_hex
 from lcad.recoloring.looks import apply_look, check_look
@@ -88,11 +87,6 @@ class PhotoSession:
         return photo.notes
 
     @property
-    def pixels(self) -> int:
-        """Of the photo; 0 without one."""
-        return 0 if self.photo is None else self.luminance.numel()
-
-    @property
     def luminance(self) -> Tensor:
         """L (1, H, W) of the photo."""
         return self.prepared.luminance
@@ -118,7 +112,7 @@ class PhotoSession:
                 found = self.studio.find_masks(Path(self.name), self.prepared, caption)
         self._forget(caption)
         self.look.colors = {}
-        self.masks = PhraseMasks(phrases, found, self._proposals([phrase.object for phrase in phrases]))
+        self.masks = PhraseMasks(phrases, found, self.studio.proposals(self.small, [p.object for p in phrases]))
         return not_understood(caption) if found is None else found.notes
 
     def set_color(self, number: int | None, color: str | None) -> None:
@@ -339,12 +333,8 @@ class PhotoSession:
     def _forget(self, caption: str) -> None:
         """What belonged to another photo or caption."""
         self.caption, self.candidates, self.chosen = caption, [], 0
-        self.masks = PhraseMasks([], None, self._proposals([]))
+        self.masks = PhraseMasks([], None, self.studio.proposals(self.small, []))
         self.look, self._full = getattr(self, "look", Look()), None
-
-    def _proposals(self, objects: list[str]) -> Callable[[], Regions]:
-        studio, small = self.studio, self.small  # not self: memory is to be free as soon as a session is let go
-        return lambda: studio.provider(small, objects)
 
     def need_photo(self) -> Photo:
         """Raises ValueError: there is none yet."""

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from lcad.defaults import DTYPES
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import: the page is to be up before they are
+    from collections.abc import Callable
+
+    from PIL import Image
+
     from lcad.inference.plan import Settings
     from lcad.inference.records import Recorder
     from lcad.io.photos import Photo
     from lcad.masks.from_text import MaskFinder
-    from lcad.masks.types import Provider
+    from lcad.masks.types import Provider, Regions
     from lcad.pipeline import LCADPipeline
 
 SIDE = 1024  # pixels, long side of the copy of a photo that is shown, clicked and painted on
@@ -113,6 +117,10 @@ class Studio:
         from lcad.masks.types import ProviderOptions
 
         return best_provider(ProviderOptions(**self._mask_weights, device=str(self.pipeline.device)))
+
+    def proposals(self, photo: "Image.Image", objects: list[str]) -> "Callable[[], Regions]":
+        """What proposes the regions of a photo when they are first needed; a session's memory does not hang on it."""
+        return lambda: self.provider(photo, objects)
 
     @cached_property
     def find_masks(self) -> "MaskFinder":

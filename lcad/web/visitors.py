@@ -43,8 +43,9 @@ class Visitors:
         _close(left)
 
     def _crowded(self) -> bool:
-        sessions = self._sessions.values()
-        return len(sessions) > self._most or sum(session.pixels for session in sessions) > self._most_pixels
+        photos = [session.photo for session in self._sessions.values()]
+        pixels = sum(photo.values.shape[0] * photo.values.shape[1] for photo in photos if photo is not None)
+        return len(photos) > self._most or pixels > self._most_pixels
 
     def __len__(self) -> int:
         return len(self._sessions)
