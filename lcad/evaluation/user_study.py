@@ -5,9 +5,7 @@ the most realistic one, the real photo among them. A *sample* is one photo as ev
 samples and images by random ids only; the *key* says which method made which image.
 """
 
-import base64
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lcad.io.images import list_images, read_image, write_bytes
+from lcad.io.images import jpeg_data_uri, list_images, read_image, write_bytes
 from lcad.text.captions import Captions
 
 QUESTIONS = {
@@ -103,7 +101,7 @@ def build_study(
         pictures = _read_alike([found[photo] for found in files.values()])
         sample, ids = rng.bytes(8).hex(), [rng.bytes(8).hex() for _ in files]
         caption = texts[photo][0] if captions else ""
-        images = [{"id": ids[i], "src": _data_uri(pictures[i])} for i in order]
+        images = [{"id": ids[i], "src": jpeg_data_uri(pictures[i])} for i in order]
         shown.append({"id": sample, "caption": caption, "images": images})
         answers[sample] = {"photo": photo, "images": dict(zip(ids, files, strict=True))}
     study = hashlib.sha256(json.dumps([experiment, shown]).encode()).hexdigest()[:16]
@@ -167,13 +165,6 @@ def _read_alike(paths: list[Path]) -> list[Image.Image]:
             (w, h), (width, height) = image.size, images[0].size
             raise ValueError(f"{path}: {w}x{h} pixels, expected {width}x{height} as {paths[0]}; resize one of them")
     return images
-
-
-def _data_uri(image: Image.Image) -> str:
-    """PIL RGB -> JPEG as a data URI: the same coding for every method, full chroma, none of the file's metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(image)).save(buffer, "JPEG", quality=95, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _render(study: dict) -> str:

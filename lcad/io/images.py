@@ -3,6 +3,7 @@
 Shapes: images are PIL at the border, tensors inside: (3, H, W) float32 in [0, 1].
 """
 
+import base64
 import io
 import os
 import tempfile
@@ -181,3 +182,10 @@ def write_image(path: str | os.PathLike, image: Image.Image) -> None:
     jpeg = Path(path).suffix.lower() in (".jpg", ".jpeg")
     image.save(buffer, **({"format": "JPEG", "quality": 90} if jpeg else {"format": "PNG"}))
     write_bytes(path, buffer.getvalue())
+
+
+def jpeg_data_uri(image: Image.Image, quality: int = 95) -> str:
+    """PIL as a JPEG that is its own address: full chroma, and none of the file's metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "JPEG", quality=quality, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

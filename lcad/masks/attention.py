@@ -27,11 +27,10 @@ def phrase_attention(
     """Where each phrase's object is by its word's attention -> (P, h, w) in [0, 1], float32 on the CPU, minimum 0.
 
     The mean of what is seen in the photo and in its mirror image, in pure noise, with each of `lcad.text.wordings`, so
-    that masks do not hang on the colours asked for: one conditional pass of two rows for each wording. A
-    layer's map is the sigmoid of its logits, which is what Algorithm 1 compares with masks (here of their mean over
-    heads and the object's tokens). Layers of the up blocks are looked at, which have seen the whole photo, and of them
-    those of most pixels. What all places have in common is taken off: a word that attends to all of them alike has no
-    object.
+    that masks do not hang on the colours asked for: one conditional pass of two rows for each wording. A layer's map is
+    the sigmoid of its logits, which is what Algorithm 1 compares with masks (here of their mean over heads and the
+    object's tokens). Layers of the up blocks are looked at, which have seen the whole photo, and of them those of most
+    pixels. What all places have in common is taken off: a word that attends to all of them alike has no object.
     """
     size = pipeline.model_size(photo.height, photo.width)
     stride = latent_stride(pipeline.vae)

@@ -192,10 +192,10 @@ def title(session: "PhotoSession", number: int) -> str:
 
 def _regions(session: "PhotoSession") -> Values:
     """The photo with its regions, the same to paint on, and the chips that go with them."""
-    from lcad.web.pictures import data_url
+    from lcad.io.images import jpeg_data_uri
 
     photo = session.overlay()
-    canvas = {"value": "", "photo": data_url(photo)}
+    canvas = {"value": "", "photo": jpeg_data_uri(photo)}
     return {"photo": photo, "canvas": canvas, "chips": _chips(session), "regions": True}
 
 

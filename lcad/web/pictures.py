@@ -3,8 +3,6 @@
 Shapes: H x W the photo's size.
 """
 
-import base64
-import io
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +35,3 @@ def save_shown(picture: Image.Image, path: Path, most: int) -> None:
     if scale < 1:
         picture = picture.resize([max(1, int(side * scale)) for side in picture.size])
     picture.save(path, quality=92, subsampling=0)
-
-
-def data_url(picture: Image.Image) -> str:
-    """A JPEG that is an address of its own."""
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
