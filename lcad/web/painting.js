@@ -56,5 +56,5 @@ element.querySelector("[data-do=clear]").onclick = () => keep([]);
 const photo = () => { if (props.photo) image.src = props.photo; };
 image.onload = show;
 watch("photo", photo);
-watch("value", () => { if (!props.value) keep([]); });
+watch("value", () => { if (!props.value) keep(pointer === null ? [] : strokes.slice(-1)); });  // not under the hand
 photo();
