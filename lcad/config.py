@@ -14,13 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lcad.config_keys import COUNT, NATURAL, NUMBER, POSITIVE, SHARE, Checked, Range, key, take_new_names
-from lcad.defaults import DTYPES
+from lcad.defaults import DTYPES, LORA_LAYERS
 
 SITES = ("none", "conv_in", "down_blocks")
-LORA_LAYERS = (  # those of LCM-LoRA (Luo et al. 2023)
-    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
-    *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
-)
 
 
 class ConfigError(ValueError):
@@ -240,6 +236,12 @@ class LatentConfig(Checked):
     teacher_site: str = "mid_block.attentions.0"
     """Which module of the UNet is aligned."""
     teacher_weight: float = key(0.5, NUMBER)
+    perceptual_weight: float = key(0.0, NUMBER)
+    """Of LPIPS(vgg) between the photo and what the predicted latents decode to; the paper: none in this stage."""
+    perceptual_share: float = key(0.25, SHARE)
+    """Of a batch: the photos it is measured on, since decoding costs more than denoising."""
+    perceptual_backbone: str | None = None
+    """File of torchvision's VGG16 weights; None: torchvision's download."""
     learning_rate: float = key(5e-5, NUMBER)
     final_learning_rate: float | None = key(None, NUMBER)
     """Cosine decay to this; None: constant."""
@@ -259,6 +261,8 @@ class LatentConfig(Checked):
         super().__post_init__()
         if self.train_localizer and not self.localizer_weight:
             raise ValueError("latent.train_localizer: it learns by latent.localizer_weight; set that above 0")
+        if self.perceptual_weight and self.cache is not None:
+            raise ValueError("latent.perceptual_weight: it looks at the photos, which latent.cache leaves out")
 
     @property
     def keeps_colors(self) -> bool:

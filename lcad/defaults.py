@@ -6,6 +6,15 @@ Of several names the first is the default.
 DTYPES = ("float32", "float16", "bfloat16")
 """Of weights; `ldm.devices.DTYPES` has torch's."""
 
+SAMPLING_DTYPES = ("auto", *DTYPES)
+"""Of the weights that sample, see `ldm.devices.choose_dtype`."""
+
+LORA_LAYERS = (
+    *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
+    *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),
+)
+"""Those of LCM-LoRA (Luo et al. 2023)."""
+
 MASK_SOURCES = ("auto", "none", "files", "regions")
 """Those that need no weights of their own, see `lcad.masks.providers.SOURCES`."""
 

@@ -90,6 +90,7 @@ class LCADPipeline(Variants):
         super().__init__()
         self.localizer, self.lcm_lora = localizer, lcm_lora
         self._graphs: GraphCache | None = None
+        self._graphs_chosen = False
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -164,18 +165,25 @@ class LCADPipeline(Variants):
         return (size, covered) if max(covered) > max(size) else (size,)
 
     def enable_cuda_graphs(self, limit: int = GRAPHS, capture: Capture | None = None) -> None:
-        """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them.
+        """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them, to the same pixels.
 
-        Opt-in, as it has not run on a GPU yet: on the CPU it is tested with another `capture`, to the same pixels.
-        The first call of a shape takes longer; `limit` graphs are kept. Raises ValueError: it is not on a CUDA device.
+        On a CUDA device that is so without this call, where the UNet can be captured. The first call of a shape takes
+        longer; `limit` graphs are kept. Raises ValueError: it is not on a CUDA device.
         """
         if capture is None:
             check_cuda(self._execution_device)
-        self._graphs = GraphCache(capture, limit)
+        self._graphs, self._graphs_chosen = GraphCache(capture, limit), True
 
     def disable_cuda_graphs(self) -> None:
-        """Forget all graphs."""
-        self._graphs = None
+        """Forget all graphs, and capture none."""
+        self._graphs, self._graphs_chosen = None, True
+
+    def _usable_graphs(self) -> GraphCache | None:
+        if self._graphs_chosen:
+            return self._graphs
+        self._graphs = self._graphs or GraphCache()
+        on_cuda = self._execution_device.type == "cuda"
+        return self._graphs if on_cuda and self._graphs.refusal(self.unet) is None else None
 
     @property
     def guidance_scale(self) -> float:
@@ -270,7 +278,7 @@ class LCADPipeline(Variants):
         # 3. Denoise, at the model's size and then in tiles if they are asked for
         z, done, stride = None, 0, latent_stride(self.vae)
         tile = sizes[0][0] // stride, sizes[0][1] // stride
-        self.num_timesteps = steps * len(sizes)
+        self.num_timesteps, graphs = steps * len(sizes), self._usable_graphs()
         for size in sizes:
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
@@ -280,7 +288,7 @@ class LCADPipeline(Variants):
                 latents = self._draw_latents(len(photos) * copies, size, generator)
             timesteps = self.scheduler.timesteps
             z = sample(
-                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
+                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, graphs),
                 latents.to(self._execution_device, torch.float32),
                 self.scheduler,
                 steps,
@@ -294,7 +302,7 @@ class LCADPipeline(Variants):
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         rows, guides = None, features if luminance_guidance else None
-        results = z if output_type == "latent" else list(decode_pictures(self.vae, z, guides))
+        results = z if output_type == "latent" else [*decode_pictures(self.vae, z, guides, output_type == "decoded")]
         if output_type not in ("latent", "decoded"):
             own = [photo for photo in photos for _ in range(copies)]
             results = finish_photos(results, [photo.luminance for photo in own], output_luminance)

@@ -18,6 +18,7 @@ RANGE_SIGMA = 8.0  # difference of L that the bilateral takes for an edge
 SPACE_SIGMA = 0.5  # of the bilateral, in pixels of the small size
 ALL = slice(None)
 COLUMNS = 512  # that `Enlargement` makes at once
+PIXELS_ON_DEVICE = 2**24  # of a photo; larger ones are finished on the CPU, which has room for them
 
 
 def bilinear(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
@@ -148,11 +149,17 @@ def _matrix(few: int, many: int, mode: str) -> Tensor:
 
 
 def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: str) -> list[Tensor]:
-    """The model's pictures (B, 3, h, w) in [0, 1] of photos with L (1, H, W) -> results (3, H, W) in [0, 1].
+    """The model's pictures (B, 3, h, w) in [0, 1] of photos with L (1, H, W) -> results (3, H, W) in [0, 1],
+    on the CPU; worked out where the pictures are, unless a photo is very large.
 
     Args:
         output_luminance: `input`, the photos' own; or `decoded`, the network's.
     """
     if output_luminance == "decoded":
-        return [resize(rgb[None], own.shape[-2:])[0].clamp(0, 1) for rgb, own in zip(decoded, luminances, strict=True)]
-    return [transfer_chroma(own[None], rgb[None])[0] for rgb, own in zip(decoded, luminances, strict=True)]
+        sizes = [own.shape[-2:] for own in luminances]
+        return [resize(rgb[None], size)[0].clamp(0, 1).cpu() for rgb, size in zip(decoded, sizes, strict=True)]
+    finished = []
+    for rgb, own in zip(decoded, luminances, strict=True):
+        device = rgb.device if own.numel() <= PIXELS_ON_DEVICE else torch.device("cpu")
+        finished.append(transfer_chroma(own[None].to(device), rgb[None].to(device))[0].cpu())
+    return finished

@@ -1,6 +1,6 @@
 """Functions of tensors captured as CUDA graphs: one launch in place of the thousands that a UNet's kernels take.
 
-It has been written and tested on the CPU, with a stand-in for the capture itself; on a GPU it has not run yet.
+On the CPU it is tested with a stand-in for the capture itself; `scripts/studies/device_check.py` compares on a GPU.
 """
 
 import weakref

@@ -33,6 +33,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float16 on a CUDA device and float32 elsewhere; anything else a row of `DTYPES`."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return DTYPES[name]
+
+
 def execution_device(module: nn.Module) -> torch.device:
     """Where the module computes: where its parameters are, or with offloading (accelerate's hooks) where they come."""
     for part in module.modules() if hasattr(module, "_hf_hook") else ():

@@ -12,6 +12,7 @@ from lcad.color import rgb_to_hint
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.instance_sampling import LogitTargets
 from lcad.masks.types import InstanceMasks
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.phrases import comma_phrases, find_phrases
 from lcad.training.attention_supervision import _of_nouns
@@ -299,7 +300,7 @@ def test_only_a_share_of_the_photos_is_refined_and_none_in_validation(tiny_pipel
     asked = []
 
     def note(*args) -> torch.Tensor:
-        supervision = args[-1].function.__self__
+        supervision = args[5].function.__self__
         asked.append((supervision.given, supervision.wanted))
         return torch.zeros(())
 
@@ -376,3 +377,53 @@ def test_masks_go_with_gradient_checkpointing(tiny_pipeline, sites):
     assert plain == pytest.approx(again, rel=1e-5) and gradients.keys() == recomputed.keys()
     for name, value in gradients.items():
         assert torch.allclose(value, recomputed[name], rtol=1e-3, atol=1e-6), name
+
+
+@pytest.fixture
+def compared(monkeypatch) -> list[int]:
+    """LPIPS is the mean squared difference here -> how many photos each call was of."""
+    counts = []
+
+    def build(_net: str, _file: str | None):
+        def distance(made: torch.Tensor, photos: torch.Tensor) -> torch.Tensor:
+            counts.append(len(photos))
+            return (made - photos).square().mean((1, 2, 3), keepdim=True)
+
+        return distance
+
+    monkeypatch.setattr("lcad.training.latent_stage.build_lpips", build)
+    return counts
+
+
+def test_predicted_latents_are_decoded_and_compared_with_the_photos(compared):
+    config = LatentConfig(prediction_type="v_prediction", perceptual_weight=0.5)
+    stage = LatentStage(randomize_additions(build_pipeline(tiny_config())), config, TrainerConfig())
+    torch.nn.init.zeros_(stage.unet.conv_out.weight)
+    torch.nn.init.zeros_(stage.unet.conv_out.bias)
+    generator = torch.Generator().manual_seed(0)
+    z, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
+    photos, t, text = (
+        torch.rand(2, 3, 32, 32, generator=generator),
+        torch.tensor([100, 500, 900]),
+        torch.zeros(3, 77, 16),
+    )
+    added = stage.predict_loss(z, None, text, t, noise, None, photos) - stage.predict_loss(z, None, text, t, noise)
+    latents = stage.schedule.alphas_cumprod[t][:, None, None, None].sqrt() * stage.schedule.add_noise(z, noise, t)
+    features = stage.luminance_encoder(rgb_to_hint(photos, stage.pipeline.config.hint_scale))
+    decoded = decode_with_luminance(stage.vae, latents[:2], features)
+    assert added.item() == pytest.approx(0.5 * (decoded - (photos * 2 - 1)).square().mean().item(), rel=1e-4)
+    added.backward()
+    assert stage.unet.conv_out.weight.grad.abs().sum() > 0
+
+
+def test_a_share_of_the_photos_is_compared_and_none_in_validation(compared):
+    config = LatentConfig(perceptual_weight=1.0, perceptual_share=0.25)
+    stage = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig())
+    kept = stage.prepare_resident(torch.rand(8, 3, 32, 32))
+    assert kept["image"].dtype == torch.uint8
+    batch = kept | {"image": kept["image"].float() / 255, "text": torch.zeros(8, 77, 16)}
+    stage._loss(batch, torch.Generator().manual_seed(0))
+    stage.eval()._loss(batch, torch.Generator().manual_seed(0))
+    assert compared == [2]
+    with pytest.raises(ValueError, match="looks at the photos, which latent.cache leaves out"):
+        LatentConfig(perceptual_weight=1.0, cache="cache")

@@ -14,7 +14,7 @@ from lcad.config import LatentStageConfig, load_config
 from lcad.data.build.packing import pack
 from lcad.data.build.pieces import join_pieces
 from lcad.data.build.scenes import write_scenes
-from lcad.models.localizer import FILE
+from lcad.models import lcm_lora, localizer
 from lcad.pipeline import LCADPipeline
 from lcad.training.speedrun import choose_steps, run_steps, write_pieces
 from lcad.training.trainer import train
@@ -52,9 +52,9 @@ class Training:
             raise KeyboardInterrupt
         (Path(config.output) / "model" / "unet").mkdir(parents=True)
         (Path(config.output) / "model" / "unet" / "weights").write_text(name)
-        if name == "localizer":
-            (Path(config.output) / "model" / FILE).parent.mkdir()
-            (Path(config.output) / "model" / FILE).write_text("found")
+        if part := {"localizer": localizer.FILE, "few_steps": lcm_lora.FILE}.get(name):
+            (Path(config.output) / "model" / part).parent.mkdir()
+            (Path(config.output) / "model" / part).write_text(f"of {name}")
 
 
 def test_steps_share_the_time_and_start_from_each_other(packed, tmp_path, monkeypatch):
@@ -76,11 +76,23 @@ def test_steps_share_the_time_and_start_from_each_other(packed, tmp_path, monkey
     assert all(config.trainer.batch_size == 3 for config in configs.values())
     assert configs["colorization"].model.text.token_vectors == str(packed / "token_vectors.safetensors")
     assert configs["localizer"].latent.teacher is None and configs["without_slr"].latent.sites == "none"
-    assert (model / "unet" / "weights").read_text() == "colorization" and (model / FILE).read_text() == "found"
+    assert (model / "unet" / "weights").read_text() == "colorization" and (
+        model / localizer.FILE
+    ).read_text() == "of localizer"
     without = Training()
     run_steps(choose_steps(), CONFIGS, [packed], tmp_path / "kept", 1, [], without)
     assert [name for name, *_ in without.asked] == ["colorization", "localizer"]
     assert without.asked[0][2].init is None and without.asked[0][2].init_parts.keys() == {"vae", "luminance_encoder"}
+
+
+def test_a_model_is_trained_on_and_distilled(packed, tmp_path):
+    training, overrides = Training(), ["trainer.seed=3", "few_steps:latent.solver_steps=8"]
+    model = run_steps(choose_steps(few_steps=True, init="mine"), CONFIGS, [packed], tmp_path, 10, overrides, training)
+    colorization, found, few = (config for *_, config in training.asked)
+    assert colorization.init == "mine" and {found.init, few.init} == {str(tmp_path / "colorization" / "model")}
+    assert [config.trainer.seed for config in (colorization, found, few)] == [3, 3, 3]
+    assert few.latent.solver_steps == 8 and few.latent.teacher is None
+    assert (model / lcm_lora.FILE).read_text() == "of few_steps"
 
 
 def test_from_scratch_it_is_the_same_model():
@@ -155,7 +167,7 @@ def test_a_rehearsal_of_the_whole_run(packed, tmp_path, capsys):
     assert train_mini.main([*options, "--pieces", "50KB", *small]) == 0, capsys.readouterr().err
     assert time.monotonic() - began < 160, "in its time, but for what comes after the last step"
     model = tmp_path / "model"
-    assert load_file(model / FILE) and list((tmp_path / "pieces").glob("*.part*"))
+    assert load_file(model / localizer.FILE) and list((tmp_path / "pieces").glob("*.part*"))
     pipeline = LCADPipeline.from_pretrained(model)
     (result,) = pipeline(torch.rand(3, 40, 40), "the red cup, the blue dish", "auto", 2).images
     assert result.size == (40, 40)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lcad.cli.common import INTERRUPTED, provider_options, reporting, take_new_names
 from lcad.cli.sample_options import EXAMPLES, parse
-from ldm.devices import DTYPES, choose_device, launch
+from ldm.devices import choose_device, choose_dtype, launch
 
 if TYPE_CHECKING:
     import torch
@@ -92,11 +92,11 @@ def build_runner(args: argparse.Namespace, device: "torch.device", quiet: bool) 
 
     if args.cuda_graphs:
         check_cuda(device)
-    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(device)
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=choose_dtype(args.dtype, device)).to(device)
     pipeline = with_sampling(pipeline, args)
     pipeline.set_progress_bar_config(leave=False, disable=quiet)
-    if args.cuda_graphs:
-        pipeline.enable_cuda_graphs()
+    if args.cuda_graphs is not None:
+        (pipeline.enable_cuda_graphs if args.cuda_graphs else pipeline.disable_cuda_graphs)()
     settings = settings_from(args, pipeline)
     options = ProviderOptions(**provider_options(args), device=str(device))
     source = "none" if settings.refinement is None else args.masks

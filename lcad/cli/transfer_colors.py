@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcad.cli.common import INTERRUPTED, add_output, build_parser, reporting
-from lcad.defaults import SEED
-from ldm.devices import DTYPES
+from lcad.defaults import SAMPLING_DTYPES, SEED
 
 if TYPE_CHECKING:
     from lcad.cli.transfer_run import Filler
@@ -62,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help="sampling steps (default: the model's own)")
     add("--seed", type=int, default=SEED)
     add("--device", default="auto", help="of the model: auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default=next(iter(DTYPES)), choices=list(DTYPES))
+    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     args = parser.parse_args(argv)
     if args.steps is not None and args.steps < 1:
@@ -149,9 +148,10 @@ def build_filler(args: argparse.Namespace) -> "Filler | None":
         return None
     from lcad.cli.transfer_run import Filler
     from lcad.pipeline import LCADPipeline
-    from ldm.devices import choose_device
+    from ldm.devices import choose_device, choose_dtype
 
-    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype]).to(choose_device(args.device))
+    device = choose_device(args.device)
+    pipeline = LCADPipeline.from_pretrained(args.model, torch_dtype=choose_dtype(args.dtype, device)).to(device)
     pipeline.set_progress_bar_config(leave=False)
     return Filler(pipeline, args.steps, args.seed)
 

@@ -34,14 +34,18 @@ def decode_with_luminance(vae: AutoencoderKL, latents: Tensor, features: list[Te
     return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
 
 
-def decode_pictures(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | None) -> Tensor:
-    """`decode_with_luminance` in the VAE's type -> pictures (B, 3, h, w) in [0, 1], float32 on the CPU.
+def decode_pictures(vae: AutoencoderKL, latents: Tensor, features: list[Tensor] | None, to_cpu: bool = True) -> Tensor:
+    """`decode_with_luminance` in the VAE's type -> pictures (B, 3, h, w) in [0, 1], float32.
+
+    Args:
+        to_cpu: from a CUDA device too; from others they always come.
 
     Raises:
         ValueError: they are not finite.
     """
     features = None if features is None else [feature.to(vae.dtype) for feature in features]
-    decoded = decode_with_luminance(vae, latents.to(vae.dtype), features).float().cpu()
+    decoded = decode_with_luminance(vae, latents.to(vae.dtype), features).float()
+    decoded = decoded.cpu() if to_cpu or not decoded.is_cuda else decoded
     if not decoded.isfinite().all():
         raise ValueError("the model gave values that are not numbers; try float32 (--dtype float32)")
     return (decoded / 2 + 0.5).clamp(0, 1)

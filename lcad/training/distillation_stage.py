@@ -17,7 +17,6 @@ from lcad.models.lcm_lora import add_lora, take_lora
 from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
 from ldm.attention import LogitTransform
-from ldm.sampling import split_prediction
 from ldm.schedulers import build_scheduler
 from ldm.text_encoder import encode_captions
 
@@ -42,6 +41,7 @@ class DistillationStage(LatentStage):
         t: Tensor,
         noise: Tensor,
         logit_transform: LogitTransform | None = None,
+        photos: Tensor | None = None,
     ) -> Tensor:
         """|| f(x_t, t) - f(x_s, s) ||, with x_s one step of DDIM nearer the end on the teacher's guided trajectory.
 
@@ -58,7 +58,8 @@ class DistillationStage(LatentStage):
             target = self._consistent(x_s, s, text, responses, logit_transform)
         made = self._consistent(x_t, t, text, responses, logit_transform)
         c = self.config.huber_c
-        return (((made - target) ** 2 + c**2).sqrt() - c).mean()
+        loss = (((made - target) ** 2 + c**2).sqrt() - c).mean()
+        return loss if photos is None else loss + self.perceptual_loss(made, photos)
 
     def _guided(
         self, x: Tensor, t: Tensor, text: Tensor, responses: Responses, logit_transform: LogitTransform | None
@@ -77,17 +78,12 @@ class DistillationStage(LatentStage):
         """f(x_t, t): the student's latents, with f(x_0, 0) = x_0 by the scheduler's own coefficients."""
         predicted = self._denoiser()(x, t, text, responses, logit_transform).sample.float()
         skip, out = self.consistency.get_scalings_for_boundary_condition_discrete(t[:, None, None, None])
-        return skip * x + out * self._split(predicted, x, t)[0]
+        return skip * x + out * self.split(predicted, x, t)[0]
 
     def _ddim_step(self, x: Tensor, t: Tensor, s: Tensor, predicted: Tensor) -> Tensor:
         """From x_t to x_s without noise (Song et al. 2021, Eq. 12 with sigma 0)."""
-        latents, noise = self._split(predicted, x, t)
+        latents, noise = self.split(predicted, x, t)
         return self.schedule.add_noise(latents, noise, s)
-
-    def _split(self, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """A prediction at x_t -> the latents and the noise that it means."""
-        alpha = self.schedule.alphas_cumprod.to(x)[t][:, None, None, None]
-        return split_prediction(self.schedule.config.prediction_type, alpha, x, predicted)
 
     @contextmanager
     def _as_teacher(self) -> Iterator[None]:
@@ -103,7 +99,9 @@ class DistillationStage(LatentStage):
         return encode_captions(self.pipeline.tokenizer, self.text_encoder, [""])
 
     def _examples_by(self) -> LCADPipeline:
-        return self.pipeline.for_few_steps(self.unet)
+        pipeline = self.pipeline.for_few_steps(self.unet)
+        pipeline.disable_cuda_graphs()
+        return pipeline
 
     def on_fit_end(self) -> None:
         super().on_fit_end()

@@ -23,7 +23,9 @@ from lcad.data.cache import CachedDataset, open_cache
 from lcad.data.photos import PhotoDataset
 from lcad.io.images import to_image, to_tensor
 from lcad.models.channel_extended_unet import ExtendedUNet
+from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.localizer import PARTS
+from lcad.models.perceptual import build_lpips
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
@@ -32,6 +34,7 @@ from lcad.training.optimization import build_optimizer, clip_gradients, only_tra
 from lcad.training.teacher import AlignmentHead, Teacher
 from ldm.attention import LogitTransform
 from ldm.autoencoder import posterior
+from ldm.sampling import split_prediction
 from ldm.schedulers import build_scheduler, build_training_schedule
 from ldm.text_encoder import encode_captions, encode_text, tokenize
 
@@ -59,6 +62,7 @@ class LatentStage(pl.LightningModule):
         self.teacher = None if config.teacher is None else Teacher(config.teacher, config.teacher_node)
         if self.teacher is not None:
             self.head = AlignmentHead.of(self.unet, config.teacher_site, self.teacher, pipeline.config.image_size)
+        self.lpips = build_lpips("vgg", config.perceptual_backbone) if config.perceptual_weight else None
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.schedule = build_training_schedule(prediction)
@@ -70,6 +74,7 @@ class LatentStage(pl.LightningModule):
         config = self.config
         own = {"guidance_scale": config.guidance_scale, "num_inference_steps": config.num_inference_steps}
         self.pipeline.register_to_config(**own)
+        self.pipeline.disable_cuda_graphs()  # a few photos are sampled now and then, of weights that change
         self.pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
         return self.pipeline.unet, self.pipeline.text_encoder
 
@@ -97,6 +102,8 @@ class LatentStage(pl.LightningModule):
         """Of images (B, 3, S, S) in [0, 1], what is kept in the device's memory: as `prepare`, and what is taught."""
         with self._autocast():
             fixed = self.prepare(images)
+            if self.lpips is not None:
+                fixed["image"] = (images * 255).round().byte()
             if self.teacher is None:
                 return fixed
             if self.teacher.mean.ndim == 0:  # the first photos are enough to know
@@ -141,18 +148,43 @@ class LatentStage(pl.LightningModule):
         t: Tensor,
         noise: Tensor,
         logit_transform: LogitTransform | None = None,
+        photos: Tensor | None = None,
     ) -> Tensor:
         """Eq. 6 for given time steps t (B,) and noise like z -> the mean squared error, a scalar.
 
         With `v_prediction` the error is that of v, which is Eq. 6's weighed by 1 + 1 / SNR: a caption decides
         colours at time steps where little but noise is seen, and there the noise's error hardly depends on them.
+
+        Args:
+            photos: the first of those the latents are of, (b, 3, S, S) in [0, 1], b at most B: for these
+                `perceptual_loss` is added. The paper: none.
         """
         z_t = self.schedule.add_noise(z, noise, t)
         responses = {} if luminance is None else self.unet.luminance_responses(luminance)
         predicted = self._denoiser()(z_t, t, text, responses, logit_transform).sample
         epsilon = self.schedule.config.prediction_type == "epsilon"
         target = noise if epsilon else self.schedule.get_velocity(z, noise, t)
-        return F.mse_loss(predicted.float(), target.float())
+        loss = F.mse_loss(predicted.float(), target.float())
+        return loss if photos is None else loss + self.perceptual_loss(self.split(predicted, z_t, t)[0], photos)
+
+    def split(self, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """A prediction at x_t -> the latents and the noise that it means."""
+        alpha = self.schedule.alphas_cumprod.to(x)[t][:, None, None, None]
+        return split_prediction(self.schedule.config.prediction_type, alpha, x, predicted)
+
+    def perceptual_loss(self, latents: Tensor, photos: Tensor) -> Tensor:
+        """LPIPS between photos (b, 3, S, S) in [0, 1] and what the first b latents decode to, weighed, a scalar.
+
+        Of errors of the same size it dislikes patches and wrong edges most (Lin & Yang, Diffusion Model with
+        Perceptual Loss, 2024, with features of their own network).
+        """
+        assert self.lpips is not None
+        with torch.no_grad():
+            features = self.luminance_encoder(rgb_to_hint(photos, self.pipeline.config.hint_scale))
+        decoded = decode_with_luminance(self.vae, latents[: len(photos)].to(photos), features)
+        distance = self.lpips(decoded.float(), photos * 2 - 1).mean()
+        self.log("train/perceptual", distance.detach())
+        return self.config.perceptual_weight * distance
 
     def _denoiser(self) -> Callable:
         if not (self.trainer_config.compile and self.training):
@@ -175,7 +207,10 @@ class LatentStage(pl.LightningModule):
         supervision = draw_supervision(batch, (z.shape[-2], z.shape[-1]), given, self.config, self.unet, generator)
         luminance = fixed.get("luminance")
         luminance = None if luminance is None else luminance.to(z)
-        loss = self.predict_loss(z, luminance, text, t, noise, supervision.transform(len(z)))
+        photos = None
+        if self.lpips is not None and self.training:
+            photos = batch["image"][: max(1, round(len(z) * self.config.perceptual_share))]
+        loss = self.predict_loss(z, luminance, text, t, noise, supervision.transform(len(z)), photos)
         loss = loss + self.config.localizer_weight * supervision.loss()
         if self.teacher is not None and self.training and self.head.noted:
             taught = batch["teacher"] if "teacher" in batch else self.teacher(_grey(batch["image"]))

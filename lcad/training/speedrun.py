@@ -11,16 +11,20 @@ from pathlib import Path
 
 import torch
 
-from lcad.config import LatentStageConfig, PixelStageConfig, StageConfig, load_config
+from lcad.config import DistillationStageConfig, LatentStageConfig, PixelStageConfig, StageConfig, load_config
 from lcad.data.build.pieces import split_file
 from lcad.data.packed import open_packed
 from lcad.io.images import write_bytes
-from lcad.models.localizer import FILE
+from lcad.models import lcm_lora, localizer
 
 RESERVE = 5.0  # seconds of each step's time, for what comes after its training
 PLAN = "plan.json"  # the hours of each step that was begun: one that goes on keeps them
 PACKED_FILES = {  # what a pack may bring, and the keys that then name it
-    "vgg16.safetensors": ("latent.teacher=vgg16={}", "pixel.perceptual_backbone={}"),
+    "vgg16.safetensors": (
+        "latent.teacher=vgg16={}",
+        "latent.perceptual_backbone={}",
+        "pixel.perceptual_backbone={}",
+    ),
     "token_vectors.safetensors": ("model.text.token_vectors={}",),
 }
 
@@ -32,7 +36,8 @@ class Step:
     Attributes:
         config: file in configs/.
         share: of the time.
-        init: the step whose model it starts from; "": as its config says.
+        init: the step whose model it starts from, or a checkpoint folder; "": as its config says.
+        part: file in its model that the whole model gets.
     """
 
     name: str
@@ -41,10 +46,18 @@ class Step:
     share: float
     init: str = ""
     overrides: tuple[str, ...] = ()
+    part: str = ""
 
 
 COLORIZATION = Step("colorization", LatentStageConfig, "mini_128_latent.yaml", 0.76)
-LOCALIZER = Step("localizer", LatentStageConfig, "mini_128_localizer.yaml", 0.24, "colorization")
+LOCALIZER = Step(  # no teacher: masks teach it
+    "localizer", LatentStageConfig, "mini_128_localizer.yaml", 0.24, "colorization", ("latent.teacher=null",),
+    localizer.FILE,
+)  # fmt: skip
+FEW_STEPS = Step(
+    "few_steps", DistillationStageConfig, "mini_128_distillation.yaml", 0.3, "colorization", ("latent.teacher=null",),
+    lcm_lora.FILE,
+)  # fmt: skip
 AUTOENCODER = Step("autoencoder", PixelStageConfig, "mini_128_autoencoder.yaml", 0.15)
 LUMINANCE = Step("luminance", PixelStageConfig, "mini_128_pixel.yaml", 0.1, "autoencoder")
 WITHOUT_SLR = Step(
@@ -52,12 +65,22 @@ WITHOUT_SLR = Step(
     ("latent.sites=none", "latent.teacher=null"),
 )  # fmt: skip
 
+STEP_NAMES = {step.name for step in (AUTOENCODER, LUMINANCE, COLORIZATION, LOCALIZER, FEW_STEPS, WITHOUT_SLR)}
 
-def choose_steps(from_scratch: bool = False, without_slr: bool = False) -> list[Step]:
-    """The steps in their order; without `from_scratch` autoencoder and luminance encoder are taken as they are."""
+
+def choose_steps(
+    from_scratch: bool = False, without_slr: bool = False, few_steps: bool = False, init: str = ""
+) -> list[Step]:
+    """The steps in their order.
+
+    Args:
+        from_scratch: autoencoder and luminance encoder too, which are taken as they are otherwise.
+        without_slr, few_steps: these steps too.
+        init: checkpoint folder of which colorization is trained on.
+    """
     before = [AUTOENCODER, LUMINANCE] if from_scratch else []
-    colorization = replace(COLORIZATION, init="luminance") if from_scratch else COLORIZATION
-    return [*before, colorization, LOCALIZER, *([WITHOUT_SLR] if without_slr else [])]
+    colorization = replace(COLORIZATION, init="luminance" if from_scratch else init)
+    return [*before, colorization, LOCALIZER, *[FEW_STEPS] * few_steps, *[WITHOUT_SLR] * without_slr]
 
 
 def run_steps(
@@ -75,7 +98,8 @@ def run_steps(
     A step that was stopped goes on from its last checkpoint with the time it has left; one that has its model is done.
 
     Args:
-        overrides: key=value of the steps' configs; those of pixel.* and latent.* for the steps that have them.
+        overrides: key=value of the steps' configs; those of pixel.* and latent.* for the steps that have them, and
+            <step>:key=value for one step alone.
         train_step: trains a config, to go on from "last" or from its start (None).
         started: `time.monotonic()` when the clock began; None: now.
 
@@ -104,7 +128,7 @@ def run_steps(
         train_step(config, "last" if last.exists() else None)
         _free_memory()
         print(f"{step.name}: {(time.monotonic() - began) / 60:.1f} min, {folder / 'model'}", flush=True)
-    return _assemble(done, output)
+    return _assemble(steps, done, output)
 
 
 def write_pieces(model: Path, folder: Path, size: int) -> Path:
@@ -132,19 +156,19 @@ def _config(
 ) -> StageConfig:
     own = "pixel" if step.schema is PixelStageConfig else "latent"
     other = "latent" if own == "pixel" else "pixel"
+    init = folder.parent / step.init / "model" if step.init in STEP_NAMES else step.init
     brought = [key.format(path) for name, path in files.items() for key in PACKED_FILES.get(name, ())]
     overrides = [
         f"output={folder}",
         f"trainer.hours={hours}",
         f"data.packed={json.dumps([str(folder) for folder in packed])}",
         "data.resident=true",
-        *([f"init={folder.parent / step.init / 'model'}"] if step.init else []),
+        *([f"init={init}"] if step.init else []),
         *brought,
-        *given,
+        *(override for override in given if override.partition(":")[0] not in STEP_NAMES),
         *step.overrides,
+        *(override.partition(":")[2] for override in given if override.startswith(f"{step.name}:")),
     ]
-    if step is LOCALIZER:  # it needs none: masks teach it
-        overrides.append("latent.teacher=null")
     return load_config(step.schema, configs / step.config, [o for o in overrides if not o.startswith(f"{other}.")])
 
 
@@ -163,13 +187,14 @@ def _free(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_stopped_{number}")
 
 
-def _assemble(done: dict[str, Path], output: Path) -> Path:
-    """The colorization's model with the localizer's weights."""
+def _assemble(steps: list[Step], done: dict[str, Path], output: Path) -> Path:
+    """The colorization's model with the localizer's weights, and those for few steps."""
     model = output / "model"
     if model.exists():
         shutil.rmtree(model)
     shutil.copytree(done["colorization"], model)
-    if (found := done["localizer"] / FILE).is_file():
-        (model / FILE).parent.mkdir(exist_ok=True)
-        shutil.copy(found, model / FILE)
+    for step in steps:
+        if step.part and (made := done[step.name] / step.part).is_file():
+            (model / step.part).parent.mkdir(exist_ok=True)
+            shutil.copy(made, model / step.part)
     return model

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lcad.defaults import DTYPES
+from lcad.defaults import SAMPLING_DTYPES
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import: the page is to be up before they are
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class Studio:
         model: str | Path,
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         device: str = "auto",
-        dtype: str = DTYPES[0],
+        dtype: str = SAMPLING_DTYPES[0],
         keep: Path | None = None,
         mask_weights: dict[str, Any] | None = None,
         fast: bool = False,
@@ -99,14 +99,14 @@ class Studio:
     def pipeline(self) -> "LCADPipeline":
         """Raises CheckpointError, see `LCADPipeline.from_pretrained`."""
         from lcad.pipeline import LCADPipeline
-        from ldm.devices import DTYPES as TYPES
-        from ldm.devices import choose_device
+        from ldm.devices import choose_device, choose_dtype
 
         with self._loading:
             if self._pipeline is None:
-                pipeline = LCADPipeline.from_pretrained(self.model, torch_dtype=TYPES[self.dtype])
+                device = choose_device(self.device)
+                dtype = choose_dtype(self.dtype, device)
+                pipeline = LCADPipeline.from_pretrained(self.model, torch_dtype=dtype).to(device)
                 pipeline.set_progress_bar_config(disable=True)
-                pipeline = pipeline.to(choose_device(self.device))
                 self._pipeline = pipeline.with_lcm_lora() if self.fast else pipeline
         return self._pipeline
 

@@ -9,7 +9,9 @@ is given up, and one that fails is named; the next goes on. On a CPU nothing is 
 """
 
 import argparse
+import cProfile
 import json
+import pstats
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +128,19 @@ def one_photo(check: Check) -> None:
     check.values["photo_long"] = check.seconds(check.args.steps[0], 1, "_masks")
 
 
+def where_time_goes(check: Check) -> None:
+    """profile.txt: the functions that one photo, and many at a time, spend their time in."""
+    with (check.args.output / "profile.txt").open("w") as file:
+        for batch in (1, check.args.batch):
+            action = speed.photo_actions(check.pipeline, check.args.steps[1], batch)["_masks"]
+            action()
+            with cProfile.Profile() as profile:
+                action()
+                speed.wait(check.pipeline.device)
+            file.write(f"{batch} at a time\n")
+            pstats.Stats(profile, stream=file).sort_stats("cumulative").print_stats(60)
+
+
 def many_photos(check: Check) -> None:
     batch, (_, short, fast) = check.args.batch, check.args.steps
     check.values["many"] = batch / check.seconds(short, batch, "")
@@ -153,7 +168,10 @@ def training(check: Check) -> None:
 
 
 # seconds that each may take, the most important first; all together take no longer than --seconds
-PARTS = {compare: 45, steps: 45, one_photo: 30, many_photos: 60, automatic: 15, found_masks: 20, training: 200}
+PARTS = {
+    compare: 45, steps: 45, one_photo: 30, many_photos: 90, where_time_goes: 20, automatic: 15, found_masks: 20,
+    training: 200,
+}  # fmt: skip
 
 
 @contextmanager
@@ -213,8 +231,11 @@ def run(args: argparse.Namespace) -> int:
     pipeline.vae.requires_grad_(False)
     machine = speed.machine_name(device)
     check = Check(pipeline, args)
+    pipeline.enable_cuda_graphs(capture=check.capture)  # also if `compare` is not among the parts
+    args.output.mkdir(parents=True, exist_ok=True)
     check.parts["model"] = {"outcome": "done", "seconds": time.perf_counter() - started}
-    for part, share in PARTS.items():
+    chosen = {part: share for part, share in PARTS.items() if part.__name__ in (args.parts or part.__name__)}
+    for part, share in chosen.items():
         name, begun = part.__name__, time.perf_counter()
         left = args.seconds - (begun - started)
         check.parts[name] = own = {"outcome": "no time left", "seconds": 0.0}
@@ -241,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--device", default="auto")
     add("--dtype", default="float16", choices=DTYPES)
     add("--seconds", type=float, default=340, help="for all parts together (default: %(default)g)")
+    add("--parts", nargs="+", choices=[part.__name__ for part in PARTS], help="only these")
     add("--repeats", type=int, default=5)
     add("--batch", type=int, default=64, help="photos at a time (default: %(default)s)")
     add("--training-batch", type=int, default=8, help="images (default: %(default)s)")
