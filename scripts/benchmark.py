@@ -76,6 +76,7 @@ def measure(args: argparse.Namespace, pipeline: LCADPipeline, training: bool) ->
         peaks[part] = speed.peak_memory(device)
         speed.reset_peak(device)
 
+    pipeline.disable_cuda_graphs()  # on a CUDA device there are some unasked
     graphs = GraphCache(limit=32) if args.cuda_graphs else None
     note("steps", speed.time_steps(pipeline, args.repeats, args.batch_sizes, graphs, args.compile))
     del graphs

@@ -20,6 +20,7 @@ from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import comma_phrases
 from ldm.cuda_graphs import GraphCache
+from ldm.devices import choose_dtype
 from ldm.sampling import sample
 from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
@@ -286,6 +287,22 @@ def test_what_cannot_be_captured_is_run_as_it_is(tiny_pipeline, pipelines):
         assert torch.equal(colorize(captured, 0, "a red cup"), expected)
     with pytest.raises(ValueError, match="CUDA graphs need a CUDA device, got cpu; leave them out, or choose"):
         captured.enable_cuda_graphs()
+
+
+def test_on_a_cuda_device_steps_are_captured_unasked(tiny_pipeline, monkeypatch, recwarn):
+    pipeline = tiny_pipeline.with_parts({})
+    assert pipeline._usable_graphs() is None, "on the CPU"
+    monkeypatch.setattr(type(pipeline), "_execution_device", torch.device("cuda"))
+    assert pipeline._usable_graphs() is None, "its UNet is elsewhere"
+    monkeypatch.setattr(GraphCache, "refusal", lambda _self, _module: None)
+    graphs = pipeline._usable_graphs()
+    assert isinstance(graphs, GraphCache) and pipeline._usable_graphs() is graphs, "those of one call serve the next"
+    pipeline.disable_cuda_graphs()
+    assert pipeline._usable_graphs() is None
+    assert not recwarn.list
+    device = torch.device("cuda")
+    assert [choose_dtype(name, device) for name in ("auto", "bfloat16")] == [torch.float16, torch.bfloat16]
+    assert choose_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
