@@ -181,9 +181,9 @@ class LCADPipeline(Variants):
     def _usable_graphs(self) -> GraphCache | None:
         if self._graphs_chosen:
             return self._graphs
-        self._graphs = self._graphs or GraphCache()
         on_cuda = self._execution_device.type == "cuda"
-        return self._graphs if on_cuda and self._graphs.refusal(self.unet) is None else None
+        self._graphs = (self._graphs or GraphCache()) if on_cuda else None  # they hold the device's memory
+        return None if self._graphs is None or self._graphs.refusal(self.unet) else self._graphs
 
     @property
     def guidance_scale(self) -> float:

@@ -49,9 +49,9 @@ class Step:
     part: str = ""
 
 
-COLORIZATION = Step("colorization", LatentStageConfig, "mini_128_latent.yaml", 0.76)
+COLORIZATION = Step("colorization", LatentStageConfig, "mini_128_latent.yaml", 0.84)
 LOCALIZER = Step(  # no teacher: masks teach it
-    "localizer", LatentStageConfig, "mini_128_localizer.yaml", 0.24, "colorization", ("latent.teacher=null",),
+    "localizer", LatentStageConfig, "mini_128_localizer.yaml", 0.16, "colorization", ("latent.teacher=null",),
     localizer.FILE,
 )  # fmt: skip
 FEW_STEPS = Step(
