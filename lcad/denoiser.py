@@ -50,7 +50,8 @@ def build_denoiser(
         timesteps: of the call, of which `refinement` may take a part.
         guidance_scale: asked at each step, where there are unconditional rows.
         tile: (h, w) of the tiles that larger latents are predicted in; None: whole.
-        graphs: what steps are captured in and replayed from; a UNet that cannot be captured is run with a warning.
+        graphs: what steps are captured in and replayed from; a UNet that cannot be captured is run as it is,
+            with a warning if they were asked for.
     """
     height, width = conditions.luminance.shape[-2:]
     places = tiles((height, width), tile or (height, width))
@@ -60,7 +61,9 @@ def build_denoiser(
         if refusal is None:
             graphs.use_for(unet)
         else:
-            warnings.warn(f"sampling goes without CUDA graphs: of the UNet, {refusal}", stacklevel=2)
+            if graphs.asked:
+                warnings.warn(f"sampling goes without CUDA graphs: of the UNet, {refusal}", stacklevel=2)
+            graphs.clear()
             graphs = None
     return tiled([_build_whole(unet, part, timesteps, guidance_scale, graphs) for part in parts], places)
 

@@ -89,8 +89,7 @@ class LCADPipeline(Variants):
     ):
         super().__init__()
         self.localizer, self.lcm_lora = localizer, lcm_lora
-        self._graphs: GraphCache | None = None
-        self._graphs_chosen = False
+        self._graphs = GraphCache(asked=False)
         self.register_modules(
             vae=vae,
             unet=unet,
@@ -172,18 +171,11 @@ class LCADPipeline(Variants):
         """
         if capture is None:
             check_cuda(self._execution_device)
-        self._graphs, self._graphs_chosen = GraphCache(capture, limit), True
+        self._graphs = GraphCache(capture, limit)
 
     def disable_cuda_graphs(self) -> None:
         """Forget all graphs, and capture none."""
-        self._graphs, self._graphs_chosen = None, True
-
-    def _usable_graphs(self) -> GraphCache | None:
-        if self._graphs_chosen:
-            return self._graphs
-        on_cuda = self._execution_device.type == "cuda"
-        self._graphs = (self._graphs or GraphCache()) if on_cuda else None  # they hold the device's memory
-        return None if self._graphs is None or self._graphs.refusal(self.unet) else self._graphs
+        self._graphs = None
 
     @property
     def guidance_scale(self) -> float:
@@ -278,7 +270,7 @@ class LCADPipeline(Variants):
         # 3. Denoise, at the model's size and then in tiles if they are asked for
         z, done, stride = None, 0, latent_stride(self.vae)
         tile = sizes[0][0] // stride, sizes[0][1] // stride
-        self.num_timesteps, graphs = steps * len(sizes), self._usable_graphs()
+        self.num_timesteps = steps * len(sizes)
         for size in sizes:
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
@@ -288,7 +280,7 @@ class LCADPipeline(Variants):
                 latents = self._draw_latents(len(photos) * copies, size, generator)
             timesteps = self.scheduler.timesteps
             z = sample(
-                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, graphs),
+                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
                 latents.to(self._execution_device, torch.float32),
                 self.scheduler,
                 steps,

@@ -155,11 +155,11 @@ def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: s
     Args:
         output_luminance: `input`, the photos' own; or `decoded`, the network's.
     """
-    if output_luminance == "decoded":
-        sizes = [own.shape[-2:] for own in luminances]
-        return [resize(rgb[None], size)[0].clamp(0, 1).cpu() for rgb, size in zip(decoded, sizes, strict=True)]
-    finished = []
-    for rgb, own in zip(decoded, luminances, strict=True):
-        device = rgb.device if own.numel() <= PIXELS_ON_DEVICE else torch.device("cpu")
-        finished.append(transfer_chroma(own[None].to(device), rgb[None].to(device))[0].cpu())
-    return finished
+
+    def finish(rgb: Tensor, own: Tensor) -> Tensor:
+        rgb = rgb[None] if own.numel() <= PIXELS_ON_DEVICE else rgb[None].cpu()
+        if output_luminance == "decoded":
+            return resize(rgb, own.shape[-2:])[0].clamp(0, 1)
+        return transfer_chroma(own[None].to(rgb.device), rgb)[0]
+
+    return [finish(rgb, own).cpu() for rgb, own in zip(decoded, luminances, strict=True)]

@@ -102,9 +102,11 @@ class GraphCache:
     Args:
         capture: how a function becomes a graph; tests have one that needs no GPU.
         limit: graphs kept at a time.
+        asked: someone wants it, who is to know where it cannot be used.
     """
 
-    def __init__(self, capture: Capture | None = None, limit: int = GRAPHS):
+    def __init__(self, capture: Capture | None = None, limit: int = GRAPHS, asked: bool = True):
+        self.asked = asked
         self._capture, self._needs_cuda = capture or CudaCapture(), capture is None
         self._limit = limit
         self._graphs: OrderedDict[Hashable, _Captured] = OrderedDict()
@@ -119,6 +121,10 @@ class GraphCache:
         if torch.is_autocast_enabled(device.type):
             return "autocast is on"
         return f"it is on {device}" if self._needs_cuda and device.type != "cuda" else None
+
+    def clear(self) -> None:
+        """Forget all graphs, which hold the device's memory."""
+        self._graphs.clear()
 
     def use_for(self, module: nn.Module) -> None:
         """Forget graphs of another module, and of this one if its weights have moved or its settings changed.

@@ -289,17 +289,21 @@ def test_what_cannot_be_captured_is_run_as_it_is(tiny_pipeline, pipelines):
         captured.enable_cuda_graphs()
 
 
-def test_on_a_cuda_device_steps_are_captured_unasked(tiny_pipeline, monkeypatch, recwarn):
-    pipeline = tiny_pipeline.with_parts({})
-    assert pipeline._usable_graphs() is None, "on the CPU"
-    monkeypatch.setattr(type(pipeline), "_execution_device", torch.device("cuda"))
-    assert pipeline._usable_graphs() is None, "its UNet is elsewhere"
+def test_on_a_cuda_device_steps_are_captured_unasked(tiny_pipeline, pipelines, monkeypatch, recwarn):
+    plain, _ = pipelines
+    expected, pipeline, capture = colorize(plain, 0, "a red cup"), tiny_pipeline.with_parts({}), Capture()
+    pipeline.set_progress_bar_config(disable=True)
+    monkeypatch.setattr(pipeline._graphs, "_capture", capture)
+    assert torch.equal(colorize(pipeline, 0, "a red cup"), expected) and capture.captured == 0, "on the CPU"
     monkeypatch.setattr(GraphCache, "refusal", lambda _self, _module: None)
-    graphs = pipeline._usable_graphs()
-    assert isinstance(graphs, GraphCache) and pipeline._usable_graphs() is graphs, "those of one call serve the next"
+    for _ in range(2):
+        assert torch.equal(colorize(pipeline, 0, "a red cup"), expected)
+        assert capture.captured == 1, "those of one call serve the next"
     pipeline.disable_cuda_graphs()
-    assert pipeline._usable_graphs() is None
-    assert not recwarn.list
+    for one in (pipeline, pipeline.with_parts({})):
+        one.set_progress_bar_config(disable=True)
+        assert torch.equal(colorize(one, 0, "a red cup"), expected) and capture.captured == 1
+    assert not [warning for warning in recwarn if "CUDA graphs" in str(warning.message)]
     device = torch.device("cuda")
     assert [choose_dtype(name, device) for name in ("auto", "bfloat16")] == [torch.float16, torch.bfloat16]
     assert choose_dtype("auto", torch.device("cpu")) == torch.float32

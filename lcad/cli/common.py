@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lcad.config_keys import say
-from lcad.defaults import PLAIN_LOOK, SAM_TYPES
+from lcad.defaults import PLAIN_LOOK, SAM_TYPES, SAMPLING_DTYPES
 
 if TYPE_CHECKING:
     from lcad.config import StageConfig
@@ -125,6 +125,11 @@ def add_look(add: Callable[..., object]) -> None:
         default=PLAIN_LOOK["warmth"],
         help="-1 cooler, 0 as the model made it (default), 1 warmer",
     )
+
+
+def add_dtype(add: Callable[..., object]) -> None:
+    """Of the weights that sample, see `ldm.devices.choose_dtype`; `add` as above."""
+    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
 
 
 def add_output(add: Callable[..., object]) -> None:

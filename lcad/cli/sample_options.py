@@ -18,9 +18,9 @@ import os
 import sys
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, add_look, add_output, add_provider_options, build_parser
+from lcad.cli.common import REPOSITORY, add_dtype, add_look, add_output, add_provider_options, build_parser
 from lcad.cli.sampling import add_sampling, check_sampling
-from lcad.defaults import MASK_SOURCES, OUTPUT_LUMINANCE, SAMPLING_DTYPES
+from lcad.defaults import MASK_SOURCES, OUTPUT_LUMINANCE
 from lcad.inference.batch_runner import RunOptions
 from lcad.inference.batch_size import BATCH_SIZE
 from lcad.inference.plan import Settings
@@ -152,7 +152,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     devices, nodes = of_torchrun.values()
     add("--devices", type=int, default=devices, help="the photos are shared out to so many, of each node")
     add("--nodes", type=int, default=nodes, help="machines; start the command on each, best with torchrun")
-    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
+    add_dtype(add)
     add(
         "--cuda-graphs",
         action=argparse.BooleanOptionalAction,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcad.cli.common import INTERRUPTED, add_output, build_parser, reporting
-from lcad.defaults import SAMPLING_DTYPES, SEED
+from lcad.cli.common import INTERRUPTED, add_dtype, add_output, build_parser, reporting
+from lcad.defaults import SEED
 
 if TYPE_CHECKING:
     from lcad.cli.transfer_run import Filler
@@ -61,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--steps", type=int, help="sampling steps (default: the model's own)")
     add("--seed", type=int, default=SEED)
     add("--device", default="auto", help="of the model: auto, cpu, cuda, cuda:1, mps")
-    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
+    add_dtype(add)
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     args = parser.parse_args(argv)
     if args.steps is not None and args.steps < 1:

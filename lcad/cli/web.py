@@ -11,8 +11,7 @@ Photos and captions stay on the machine that runs this, and are removed when the
 import argparse
 from pathlib import Path
 
-from lcad.cli.common import REPOSITORY, add_provider_options, build_parser, provider_options, reporting
-from lcad.defaults import SAMPLING_DTYPES
+from lcad.cli.common import REPOSITORY, add_dtype, add_provider_options, build_parser, provider_options, reporting
 from lcad.web.quick_gradio import without_stubs
 from lcad.web.server import Address, serve
 from lcad.web.studio import Limits, Studio
@@ -30,7 +29,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     add("--fast", action="store_true", help="4 steps: with the model's LCM-LoRA (lcm_lora/)")
-    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
+    add_dtype(add)
     add_provider_options(add)
     add("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     add("--port", type=int, help="default: the first free one from 7860 on")

@@ -9,6 +9,7 @@ from torch import nn
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.lcm_lora import GUIDANCE, STEPS, LoraWeights, with_lora
 from lcad.models.localizer import LocalizerWeights, localizer_parts
+from ldm.cuda_graphs import GraphCache
 from ldm.schedulers import build_scheduler
 
 
@@ -24,6 +25,7 @@ class Variants(DiffusionPipeline):
     source: Path | None = None
     localizer: LocalizerWeights | None = None
     lcm_lora: LoraWeights | None = None
+    _graphs: GraphCache | None = None
     _localized: tuple[tuple, Self] | None = None  # with the copies that were made last, and of what
     _found_by: Self | None = None  # what finds objects in its place
 
@@ -69,6 +71,9 @@ class Variants(DiffusionPipeline):
         return self._found_by is not None
 
     def with_parts(self, parts: dict[str, nn.Module]) -> Self:
-        """This pipeline with some other parts, by their names; the rest is shared."""
+        """This pipeline with some other parts, by their names; the rest is shared. Without CUDA graphs it stays so."""
         settings = {name: self.config[name] for name in self.settings}
-        return type(self)(**self.components | parts, **settings)
+        other = type(self)(**self.components | parts, **settings)
+        if self._graphs is None:
+            other._graphs = None
+        return other

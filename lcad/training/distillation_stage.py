@@ -78,11 +78,11 @@ class DistillationStage(LatentStage):
         """f(x_t, t): the student's latents, with f(x_0, 0) = x_0 by the scheduler's own coefficients."""
         predicted = self._denoiser()(x, t, text, responses, logit_transform).sample.float()
         skip, out = self.consistency.get_scalings_for_boundary_condition_discrete(t[:, None, None, None])
-        return skip * x + out * self.split(predicted, x, t)[0]
+        return skip * x + out * self._split(predicted, x, t)[0]
 
     def _ddim_step(self, x: Tensor, t: Tensor, s: Tensor, predicted: Tensor) -> Tensor:
         """From x_t to x_s without noise (Song et al. 2021, Eq. 12 with sigma 0)."""
-        latents, noise = self.split(predicted, x, t)
+        latents, noise = self._split(predicted, x, t)
         return self.schedule.add_noise(latents, noise, s)
 
     @contextmanager
@@ -99,9 +99,7 @@ class DistillationStage(LatentStage):
         return encode_captions(self.pipeline.tokenizer, self.text_encoder, [""])
 
     def _examples_by(self) -> LCADPipeline:
-        pipeline = self.pipeline.for_few_steps(self.unet)
-        pipeline.disable_cuda_graphs()
-        return pipeline
+        return self.pipeline.for_few_steps(self.unet)
 
     def on_fit_end(self) -> None:
         super().on_fit_end()

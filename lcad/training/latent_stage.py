@@ -50,6 +50,7 @@ class LatentStage(pl.LightningModule):
         assert not config.keeps_colors or type(self) is not LatentStage, "a stage of its own is for that"
         super().__init__()
         self.config, self.trainer_config, self.pipeline = config, trainer_config, pipeline
+        pipeline.disable_cuda_graphs()  # a few photos are sampled now and then, of weights that change
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
         prediction = config.prediction_type or pipeline.scheduler.config.prediction_type
@@ -74,7 +75,6 @@ class LatentStage(pl.LightningModule):
         config = self.config
         own = {"guidance_scale": config.guidance_scale, "num_inference_steps": config.num_inference_steps}
         self.pipeline.register_to_config(**own)
-        self.pipeline.disable_cuda_graphs()  # a few photos are sampled now and then, of weights that change
         self.pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
         return self.pipeline.unet, self.pipeline.text_encoder
 
@@ -88,8 +88,12 @@ class LatentStage(pl.LightningModule):
         `luminance` (B, C_l, h, w)."""
         fixed = {"moments": self._moments(rgb)}
         if self.unet.site_names:
-            fixed["luminance"] = self.luminance_encoder(rgb_to_hint(rgb, self.pipeline.config.hint_scale))[-1]
+            fixed["luminance"] = self._luminance_features(rgb)[-1]
         return fixed
+
+    @torch.no_grad()
+    def _luminance_features(self, rgb: Tensor) -> list[Tensor]:
+        return self.luminance_encoder(rgb_to_hint(rgb, self.pipeline.config.hint_scale))
 
     def _moments(self, rgb: Tensor) -> Tensor:
         return posterior(self.vae, rgb * 2 - 1).parameters
@@ -165,9 +169,9 @@ class LatentStage(pl.LightningModule):
         epsilon = self.schedule.config.prediction_type == "epsilon"
         target = noise if epsilon else self.schedule.get_velocity(z, noise, t)
         loss = F.mse_loss(predicted.float(), target.float())
-        return loss if photos is None else loss + self.perceptual_loss(self.split(predicted, z_t, t)[0], photos)
+        return loss if photos is None else loss + self.perceptual_loss(self._split(predicted, z_t, t)[0], photos)
 
-    def split(self, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, predicted: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """A prediction at x_t -> the latents and the noise that it means."""
         alpha = self.schedule.alphas_cumprod.to(x)[t][:, None, None, None]
         return split_prediction(self.schedule.config.prediction_type, alpha, x, predicted)
@@ -179,8 +183,7 @@ class LatentStage(pl.LightningModule):
         Perceptual Loss, 2024, with features of their own network).
         """
         assert self.lpips is not None
-        with torch.no_grad():
-            features = self.luminance_encoder(rgb_to_hint(photos, self.pipeline.config.hint_scale))
+        features = self._luminance_features(photos)
         decoded = decode_with_luminance(self.vae, latents[: len(photos)].to(photos), features)
         distance = self.lpips(decoded.float(), photos * 2 - 1).mean()
         self.log("train/perceptual", distance.detach())

@@ -80,7 +80,8 @@ def choose_steps(
     """
     before = [AUTOENCODER, LUMINANCE] if from_scratch else []
     colorization = replace(COLORIZATION, init="luminance" if from_scratch else init)
-    return [*before, colorization, LOCALIZER, *[FEW_STEPS] * few_steps, *[WITHOUT_SLR] * without_slr]
+    after = [step for step, wanted in ((FEW_STEPS, few_steps), (WITHOUT_SLR, without_slr)) if wanted]
+    return [*before, colorization, LOCALIZER, *after]
 
 
 def run_steps(

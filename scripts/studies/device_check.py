@@ -215,7 +215,6 @@ def table(check: Check, machine: str) -> str:
 
 def save(check: Check, machine: str) -> None:
     folder = check.args.output
-    folder.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine, "torch": torch.__version__, "dtype": check.args.dtype}
     content |= {"values": check.values, "parts": check.parts}
     (folder / "results.json").write_text(json.dumps(content, indent=2))
@@ -234,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline.enable_cuda_graphs(capture=check.capture)  # also if `compare` is not among the parts
     args.output.mkdir(parents=True, exist_ok=True)
     check.parts["model"] = {"outcome": "done", "seconds": time.perf_counter() - started}
-    chosen = {part: share for part, share in PARTS.items() if part.__name__ in (args.parts or part.__name__)}
+    chosen = {part: share for part, share in PARTS.items() if not args.parts or part.__name__ in args.parts}
     for part, share in chosen.items():
         name, begun = part.__name__, time.perf_counter()
         left = args.seconds - (begun - started)
