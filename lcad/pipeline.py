@@ -294,14 +294,14 @@ class LCADPipeline(Variants):
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         rows, guides = None, features if luminance_guidance else None
-        results = z if output_type == "latent" else [*decode_pictures(self.vae, z, guides, output_type == "decoded")]
+        results = z if output_type == "latent" else decode_pictures(self.vae, z, guides, output_type == "decoded")
         if output_type not in ("latent", "decoded"):
             own = [photo for photo in photos for _ in range(copies)]
             results = finish_photos(results, [photo.luminance for photo in own], output_luminance)
             if colors is not None:
                 asked = [item for item in zip(captions, instances, targets, strict=True) for _ in range(copies)]
                 results, rows = color_results(self, results, own, asked)
-            results = in_form(results, output_type)
+        results = in_form(results, output_type)
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results, colors=rows) if return_dict else (results,)
 

@@ -114,11 +114,11 @@ def step_callback(
     return call
 
 
-def in_form(results: list[Tensor], output_type: str) -> list | np.ndarray:
-    """Results (3, H, W) in [0, 1] as an `output_type` of `LCADPipeline`."""
+def in_form(results: list[Tensor] | Tensor, output_type: str) -> list | np.ndarray | Tensor:
+    """Results (3, H, W) in [0, 1], or latents, as an `output_type` of `LCADPipeline`."""
     if output_type == "pil":
         return [to_image(rgb) for rgb in results]
     if output_type != "np":
-        return results
+        return results if output_type == "latent" else [*results]
     arrays = [rgb.movedim(0, -1).numpy() for rgb in results]
     return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays

@@ -4,6 +4,7 @@ Shapes: chroma (B, 2, h, w) in Lab units; small (B, 1, h, w) and large (B, 1, H,
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ SPACE_SIGMA = 0.5  # of the bilateral, in pixels of the small size
 ALL = slice(None)
 COLUMNS = 512  # that `Enlargement` makes at once
 PIXELS_ON_DEVICE = 2**24  # of a photo; larger ones are finished on the CPU, which has room for them
+PIXELS_TOGETHER = 2**22  # of photos that are finished at once
 
 
 def bilinear(chroma: Tensor, small: Tensor, large: Tensor, rows: slice = ALL) -> Tensor:
@@ -150,16 +152,21 @@ def _matrix(few: int, many: int, mode: str) -> Tensor:
 
 def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: str) -> list[Tensor]:
     """The model's pictures (B, 3, h, w) in [0, 1] of photos with L (1, H, W) -> results (3, H, W) in [0, 1],
-    on the CPU; worked out where the pictures are, unless a photo is very large.
+    on the CPU; worked out where the pictures are, unless a photo is very large, those of one size together.
 
     Args:
         output_luminance: `input`, the photos' own; or `decoded`, the network's.
     """
-
-    def finish(rgb: Tensor, own: Tensor) -> Tensor:
-        rgb = rgb[None] if own.numel() <= PIXELS_ON_DEVICE else rgb[None].cpu()
+    results: list[Tensor] = []
+    while rest := luminances[len(results) :]:
+        size, pixels = rest[0].shape, rest[0].numel()
+        _, alike = next(groupby(rest[: max(1, PIXELS_TOGETHER // pixels)], key=lambda own: own.shape))
+        own = torch.stack([*alike])
+        rgb = decoded[len(results) : len(results) + len(own)]
+        rgb = rgb if pixels <= PIXELS_ON_DEVICE else rgb.cpu()
         if output_luminance == "decoded":
-            return resize(rgb, own.shape[-2:])[0].clamp(0, 1)
-        return transfer_chroma(own[None].to(rgb.device), rgb)[0]
-
-    return [finish(rgb, own).cpu() for rgb, own in zip(decoded, luminances, strict=True)]
+            made = resize(rgb, size[-2:]).clamp(0, 1)
+        else:
+            made = transfer_chroma(own.to(rgb.device), rgb)
+        results += made.cpu()
+    return results

@@ -93,6 +93,18 @@ def test_a_model_is_trained_on_and_distilled(packed, tmp_path):
     assert [config.trainer.seed for config in (colorization, found, few)] == [3, 3, 3]
     assert few.latent.solver_steps == 8 and few.latent.teacher is None
     assert (model / lcm_lora.FILE).read_text() == "of few_steps"
+    with pytest.raises(ValueError, match="few_steps:latent.solver_steps=8: this run has no step few_steps, only col"):
+        run_steps(choose_steps(init="mine"), CONFIGS, [packed], tmp_path / "other", 10, overrides, training)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "given", "compiled"), [(8, [], True), (4, [], False), (4, ["trainer.compile=true"], True)]
+)
+def test_what_has_little_time_is_not_compiled(packed, tmp_path, monkeypatch, minutes, given, compiled):
+    monkeypatch.setattr("lcad.training.speedrun.time.monotonic", lambda: 7.0)
+    training = Training()
+    run_steps(choose_steps(), CONFIGS, [packed], tmp_path, minutes, given, training)
+    assert [config.trainer.compile for *_, config in training.asked] == [compiled] * 2
 
 
 def test_from_scratch_it_is_the_same_model():

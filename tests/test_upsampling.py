@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lcad import upsampling
 from lcad.color import rgb_to_lab, rgb_to_luminance
-from lcad.upsampling import METHODS, Enlargement, bilinear, transfer_chroma
+from lcad.upsampling import METHODS, Enlargement, bilinear, finish_photos, transfer_chroma
 from scripts import compare_upsampling
 from tests.conftest import random_photo
 
@@ -66,3 +67,17 @@ def test_comparison_of_methods(tmp_path, capsys):
     assert compare_upsampling.main(["--input", str(tmp_path), "--size", "16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| bilinear", "| bicubic", "| bilateral", "| guided"]
+
+
+@pytest.mark.parametrize("output_luminance", ["input", "decoded"])
+def test_photos_finished_together_are_as_each_alone(output_luminance, monkeypatch):
+    monkeypatch.setattr(upsampling, "PIXELS_TOGETHER", 2 * 12 * 16)  # two of the first size
+    together, own = [], upsampling.transfer_chroma if output_luminance == "input" else upsampling.resize
+    monkeypatch.setattr(upsampling, own.__name__, lambda *args: together.append(len(args[0])) or own(*args))
+    luminances = [torch.rand(1, *size) * 100 for size in [(12, 16)] * 3 + [(40, 30), (12, 16)]]
+    pictures = torch.rand(5, 3, 8, 8)
+    made = finish_photos(pictures, luminances, output_luminance)
+    assert together == [2, 1, 1, 1]
+    for rgb, picture, luminance in zip(made, pictures, luminances, strict=True):
+        assert rgb.shape[-2:] == luminance.shape[-2:]
+        assert torch.equal(rgb, finish_photos(picture[None], [luminance], output_luminance)[0])

@@ -18,6 +18,7 @@ from lcad.io.images import write_bytes
 from lcad.models import lcm_lora, localizer
 
 RESERVE = 5.0  # seconds of each step's time, for what comes after its training
+COMPILED_FROM = 240.0  # seconds of a step's time: compiling takes about 95, and less time does not win them back
 PLAN = "plan.json"  # the hours of each step that was begun: one that goes on keeps them
 PACKED_FILES = {  # what a pack may bring, and the keys that then name it
     "vgg16.safetensors": (
@@ -108,6 +109,11 @@ def run_steps(
         PackError, ConfigError, ValueError, FileNotFoundError: what a user can mend; messages are one line.
     """
     started = time.monotonic() if started is None else started
+    names = [step.name for step in steps]
+    for override in overrides:
+        name = override.partition(":")[0]
+        if name in STEP_NAMES - set(names):
+            raise ValueError(f"{override}: this run has no step {name}, only {', '.join(names)}")
     files = open_packed(packed).files
     plan, done = _read_plan(output), {}
     for step in steps:
@@ -164,6 +170,7 @@ def _config(
         f"trainer.hours={hours}",
         f"data.packed={json.dumps([str(folder) for folder in packed])}",
         "data.resident=true",
+        *([] if hours * 3600 >= COMPILED_FROM else ["trainer.compile=false"]),
         *([f"init={init}"] if step.init else []),
         *brought,
         *(override for override in given if override.partition(":")[0] not in STEP_NAMES),
