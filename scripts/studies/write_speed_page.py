@@ -31,7 +31,8 @@ as it is, which today's two wordings ([masks.md](masks.md#how-a-phrase-gets-its-
 """
 
 FAST = """
-**Ten trailing steps of DDIM equal fifty leading ones** and are what models made here are sampled with. `--fast` takes
+**Ten trailing steps of DDIM equal fifty leading ones** and are what models made here are sampled with, but for the
+bundled one, which takes four ([why](../checkpoints/mini/README.md#steps-and-guidance)). `--fast` takes
 four steps with the guidance baked in, half a call each ([how it is trained](mini.md#four-steps)).
 
 """
