@@ -158,15 +158,15 @@ def finish_photos(decoded: Tensor, luminances: list[Tensor], output_luminance: s
         output_luminance: `input`, the photos' own; or `decoded`, the network's.
     """
     results: list[Tensor] = []
-    while rest := luminances[len(results) :]:
-        size, pixels = rest[0].shape, rest[0].numel()
-        _, alike = next(groupby(rest[: max(1, PIXELS_TOGETHER // pixels)], key=lambda own: own.shape))
-        own = torch.stack([*alike])
-        rgb = decoded[len(results) : len(results) + len(own)]
-        rgb = rgb if pixels <= PIXELS_ON_DEVICE else rgb.cpu()
-        if output_luminance == "decoded":
-            made = resize(rgb, size[-2:]).clamp(0, 1)
-        else:
-            made = transfer_chroma(own.to(rgb.device), rgb)
-        results += made.cpu()
+    for size, group in groupby(luminances, key=lambda own: own.shape):
+        alike, most = [*group], max(1, PIXELS_TOGETHER // size.numel())
+        for first in range(0, len(alike), most):
+            own = torch.stack(alike[first : first + most])
+            rgb = decoded[len(results) : len(results) + len(own)]
+            rgb = rgb if size.numel() <= PIXELS_ON_DEVICE else rgb.cpu()
+            if output_luminance == "decoded":
+                made = resize(rgb, size[-2:]).clamp(0, 1)
+            else:
+                made = transfer_chroma(own.to(rgb.device), rgb)
+            results += made.cpu()
     return results
