@@ -1,8 +1,9 @@
 """Choosing the device to compute on, sharing work out to several, and the types weights can have."""
 
 import copy
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -34,10 +35,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float16 on a CUDA device and float32 elsewhere; anything else a row of `DTYPES`."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return DTYPES[name]
+    """`auto` is float16 on a CUDA device, bfloat16 on a CPU with instructions for it, and float32 elsewhere; anything
+    else a row of `DTYPES`."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine's processor multiplies in bfloat16: x86 with AVX-512 or AMX, of which torch tells."""
+    return any(cpu_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def cpu_capabilities() -> Mapping[str, Any]:
+    """`torch.cpu.get_capabilities`; empty where torch is too old to have it."""
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
 
 
 def execution_device(module: nn.Module) -> torch.device:

@@ -10,7 +10,7 @@ All steps of one comparison are run in turn, --repeats times, and the medians ar
 otherwise idle machine. Ratios are to the bare UNet forward at batch 2, or forward + backward at the same batch size,
 each in the same way (as it is, captured, compiled); of finding masks to a guided step; of photos to the bare forwards
 at twice their number that their steps take. Of photos it also says how many a second, and what one costs in bare
-forwards at batch 2, as they are. The training step takes the extra [train]; without it the rest is timed. Peak memory
+float32 forwards at batch 2. The training step takes the extra [train]; without it the rest is timed. Peak memory
 is of tensors on a CUDA device, else of the whole process so far.
 """
 
@@ -18,6 +18,7 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def describe(seconds: dict[str, float], steps: int) -> dict[str, dict[str, float
             yardstick = seconds["unet_forward_backward" + name.removeprefix(kind)]
         rows[name] = {"seconds": value, "ratio": value / yardstick}
         if kind == "photos":
-            rows[name] |= {"per_second": count / value, "forwards": value / count / seconds["unet_batch_2"]}
+            bare = seconds.get(f"unet_batch_2{speed.FLOAT32}", seconds["unet_batch_2"])
+            rows[name] |= {"per_second": count / value, "forwards": value / count / bare}
         elif kind:
             rows[name]["per_second"] = count / value
     return rows
@@ -82,11 +84,11 @@ def measure(args: argparse.Namespace, pipeline: LCADPipeline, training: bool) ->
     del graphs
     note("finding_masks", speed.time_masks(pipeline, args.repeats))
     for size in args.batch_sizes if args.photo_steps else ():
-        note(f"photos_{size}", speed.time_photos(pipeline, args.photo_steps, size, args.photo_repeats))
+        photos = partial(speed.time_photos, pipeline, args.photo_steps, size, args.photo_repeats, args.photo_guidance)
+        note(f"photos_{size}", photos())
         if args.cuda_graphs:
             pipeline.enable_cuda_graphs()
-            found = speed.time_photos(pipeline, args.photo_steps, size, args.photo_repeats, speed.CAPTURED)
-            note(f"photos_{size}{speed.CAPTURED}", found)
+            note(f"photos_{size}{speed.CAPTURED}", photos(speed.CAPTURED))
             pipeline.disable_cuda_graphs()
     for size in args.batch_sizes if training else ():
         for compiled in (False, True) if args.compile else (False,):
@@ -104,12 +106,15 @@ def run(args: argparse.Namespace) -> int:
     if lacking is not None:
         print(f"the training step is left out: {lacking}", file=sys.stderr)
     pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
-    pipeline = pipeline.to(device, DTYPES[args.dtype])
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.requires_grad_(False)
-    if args.channels_last:
-        pipeline.unet.to(memory_format=torch.channels_last)
+    exact = {} if args.dtype == "float32" else speed.time_bare_unet(pipeline.to(device), args.repeats)
+    pipeline = pipeline.to(device, DTYPES[args.dtype])
+    if args.dtype != "float32" if args.channels_last is None else args.channels_last:
+        for part in (pipeline.unet, pipeline.vae):
+            part.to(memory_format=torch.channels_last)
     seconds, peaks = measure(args, pipeline, lacking is None and not args.no_training)
+    seconds |= exact
     rows = describe(seconds, args.photo_steps)
     machine = speed.machine_name(device)
     print(
@@ -139,13 +144,18 @@ def main(argv: list[str] | None = None) -> int:
         choices=DTYPES,
         help="of the weights; training then has them in float32, and autocast",
     )
-    add("--channels-last", action="store_true", help="the UNet's weights in that memory format")
+    add(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        help="the weights in that memory format (default: those that are not in float32, as when they are loaded)",
+    )
     add("--cuda-graphs", action="store_true", help="also captured as CUDA graphs")
     add("--compile", action="store_true", help="also compiled")
     add("--batch-sizes", type=int, nargs="+", default=[1], help="of photos and training images (default: 1)")
     add("--repeats", type=int, default=5)
     add("--photo-repeats", type=int, default=1)
     add("--photo-steps", type=int, default=speed.STEPS, help="sampling steps of whole photos; 0 leaves them out")
+    add("--photo-guidance", type=float, default=speed.GUIDANCE, help="of whole photos; 1 as with `lcad sample --fast`")
     add("--no-training", action="store_true", help="leave the training step out")
     add("--json", type=Path, help="also write the numbers to this file")
     args = parser.parse_args(argv)

@@ -80,7 +80,7 @@ def record(folder: Path, name: str) -> dict:
 def test_a_run_as_large_as_memory_allows(run, photo_folder, monkeypatch, tmp_path, room, free, trial, sizes):
     """Where the trial has promised too much (the second row), no photo is lost and later batches are smaller."""
     alone = tmp_path / "alone"
-    given = ("--input", photo_folder / "images", "--mask-folder", photo_folder / "masks")
+    given = ("--input", photo_folder / "images", "--mask-folder", photo_folder / "masks", "--dtype", "float32")
     assert run(*given, "--batch-size", 1, output=alone)[0] == 0
     with monkeypatch.context() as patch:
         device = Device(room, patch, free)

@@ -96,8 +96,9 @@ def test_noise_of_a_scheduler_does_not_depend_on_the_batch(tiny_checkpoint, name
     together = call(pipeline, photos, "a red cup", generator=seeded, num_inference_steps=4)
     for i, photo in enumerate(photos):
         alone = call(pipeline, photo, "a red cup", generator=[torch.Generator().manual_seed(i)], num_inference_steps=4)
+        difference = (alone[0] - together[i]).abs()
         # lcm jumps to the end at each step, and from pure noise 15 times as far as the noise is off
-        assert torch.allclose(alone[0], together[i], atol=1e-3 if name == "lcm" else 1e-4)
+        assert difference.mean() < 1e-5 and difference.max() < (0.02 if name == "lcm" else 1e-4)
 
 
 def test_noise_is_drawn_where_the_generator_is(tiny_pipeline, monkeypatch):

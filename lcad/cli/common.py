@@ -129,7 +129,12 @@ def add_look(add: Callable[..., object]) -> None:
 
 def add_dtype(add: Callable[..., object]) -> None:
     """Of the weights that sample, see `ldm.devices.choose_dtype`; `add` as above."""
-    add("--dtype", default="auto", choices=SAMPLING_DTYPES, help="auto: float16 on a CUDA device, else float32")
+    add(
+        "--dtype",
+        default="auto",
+        choices=SAMPLING_DTYPES,
+        help="auto: float16 on a CUDA device, bfloat16 on a CPU that has it, else float32",
+    )
 
 
 def add_output(add: Callable[..., object]) -> None:

@@ -29,11 +29,12 @@ from lcad.pipeline import LCADPipeline
 from lcad.text.phrases import comma_phrases
 from ldm.autoencoder import latent_stride
 from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
+from ldm.devices import cpu_capabilities
 from ldm.guidance import Denoiser
 
 CAPTION = "the red cup, the blue cup, the yellow cup"
 STEPS, GUIDANCE = LatentConfig.num_inference_steps, LatentConfig.guidance_scale
-CAPTURED, COMPILED = "_captured", "_compiled"
+CAPTURED, COMPILED, FLOAT32 = "_captured", "_compiled", "_float32"
 
 Actions = dict[str, Callable[[], object]]
 Seconds = dict[str, float]
@@ -62,7 +63,9 @@ def wait(device: torch.device) -> None:
 
 def machine_name(device: torch.device) -> str:
     """Of the GPU, or of the processor."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
 
 
 def peak_memory(device: torch.device) -> int:
@@ -122,6 +125,14 @@ def time_steps(
     return seconds
 
 
+@torch.no_grad()
+def time_bare_unet(pipeline: LCADPipeline, repeats: int) -> Seconds:
+    """Seconds of the bare UNet's forward at batch 2 in float32, which the weights are in: what a photo's cost is
+    counted in."""
+    bare, inputs = _bare_unet(pipeline, 2)
+    return median_times({f"unet_batch_2{FLOAT32}": partial(bare, inputs)}, repeats, pipeline.device)
+
+
 def _bare_unet(pipeline: LCADPipeline, rows: int) -> tuple[Callable[[Inputs], Tensor], dict[str, Tensor]]:
     """The forward of diffusers' class, and its inputs."""
     unet, device, dtype = pipeline.unet, pipeline.device, pipeline.unet.dtype
@@ -157,9 +168,11 @@ def _steps(pipeline: LCADPipeline, graphs: GraphCache | None, suffix: str) -> Ac
     return actions
 
 
-def time_photos(pipeline: LCADPipeline, steps: int, batch_size: int, repeats: int, suffix: str = "") -> Seconds:
+def time_photos(
+    pipeline: LCADPipeline, steps: int, batch_size: int, repeats: int, guidance: float = GUIDANCE, suffix: str = ""
+) -> Seconds:
     """Seconds of a call with so many photos, in each of the ways of `photo_actions`."""
-    actions = photo_actions(pipeline, steps, batch_size)
+    actions = photo_actions(pipeline, steps, batch_size, guidance)
     named = {f"photos_{batch_size}{kind}{suffix}": action for kind, action in actions.items()}
     return median_times(named, repeats, pipeline.device)
 
