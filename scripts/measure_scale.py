@@ -83,18 +83,20 @@ def by_size(work: Path, megapixels: list[int], options: list[str], start: float,
 
 
 def run(args: argparse.Namespace) -> int:
-    options = ["--model", args.model, "--steps", args.steps, "--caption", "a colorful image"]
+    options = ["--model", args.model, "--caption", "a colorful image"]
+    options += ["--steps", args.steps] if args.steps else []
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         numbers, start, model = by_number(Path(small), args.numbers, options)
         sizes = by_size(Path(large), args.megapixels, options, start, model)
         masks = ["--caption", OBJECTS, "--masks", "regions"]
         masked = by_size(Path(large), args.megapixels, [*options, *masks], start, model)
+    steps = args.steps or "its own"
     lines = [
         "# Time and memory",
         "",
         "Written by `scripts/measure_scale.py`; do not edit.",
         "",
-        f"`scripts/sample.py` with {args.model}, {args.steps} steps, on {os.cpu_count()} CPU cores: the whole process",
+        f"`scripts/sample.py` with {args.model}, {steps} steps, on {os.cpu_count()} CPU cores: the whole process",
         "from start to end. Peak is its resident memory.",
         "",
         f"## Photos of {SMALL}x{SMALL}, 8 bit RGB",
@@ -121,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser(None, __doc__)
     parser.add_argument("--model", required=True, help="checkpoint folder")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, help="default: the model's own")
     parser.add_argument("--numbers", type=int, nargs="+", default=NUMBERS, help="of small photos")
     parser.add_argument("--megapixels", type=int, nargs="+", default=MEGAPIXELS)
     parser.add_argument("--output", type=Path, required=True, help="folder for scale.md, which is replaced")
