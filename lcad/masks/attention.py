@@ -4,6 +4,7 @@ Shapes: B rows, P phrases, M heads, Q pixels of a layer, T tokens; h x w the siz
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,9 @@ from ldm.autoencoder import latent_stride
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
 
+PLACE_SLOPE = 4.0  # of what a word of place adds to the log-odds, from the middle of a photo to its edge
+_PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # towards (x, y)
+
 
 @torch.no_grad()
 def phrase_attention(
@@ -30,7 +34,8 @@ def phrase_attention(
     that masks do not hang on the colours asked for: one conditional pass of two rows for each wording. A layer's map is
     the sigmoid of its logits, which is what Algorithm 1 compares with masks (here of their mean over heads and the
     object's tokens). Layers of the up blocks are looked at, which have seen the whole photo, and of them those of most
-    pixels. What all places have in common is taken off: a word that attends to all of them alike has no object.
+    pixels. What all places have in common is taken off: a word that attends to all of them alike has no object. What is
+    left counts where the phrase's words of place say, see `place_prior`.
     """
     size = pipeline.model_size(photo.height, photo.width)
     stride = latent_stride(pipeline.vae)
@@ -62,4 +67,22 @@ def phrase_attention(
     rows = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (B, P, ...)
     both = (rows[::2] + rows[1::2].flip(-1)) / 2
     inside = F.interpolate(both.mean(0, keepdim=True), latent_size, mode="bilinear")[0]
-    return inside - inside.amin((1, 2), keepdim=True)
+    return (inside - inside.amin((1, 2), keepdim=True)) * torch.stack(
+        [place_prior(phrase.position, latent_size) for phrase in phrases]
+    )
+
+
+def place_prior(position: str | None, size: Sequence[int]) -> Tensor:
+    """How likely each place is the object's by words of place such as "bottom left" -> (h, w) in (0, 1); 1 without any.
+
+    0.5 for each word in the middle of the photo; for "middle" half-way from there to the left and right edges.
+    """
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in size), indexing="ij")
+    prior = torch.ones(*size)
+    for word in (position or "").split():
+        if word in _PLACES:
+            across, down = _PLACES[word]
+            prior = prior * (PLACE_SLOPE * (across * x + down * y)).sigmoid()
+        elif word == "middle":
+            prior = prior * (PLACE_SLOPE * (1 - 2 * x.abs())).sigmoid()
+    return prior

@@ -146,7 +146,7 @@ def match_phrases(
     regions = provider(photo.image, [phrase.object for phrase in phrases])
     attention = phrase_attention(pipeline, photo, caption, phrases)
     regions = outline(attention, unite(attention, regions))
-    matches = assign(score_regions(attention, regions, phrases), regions)
+    matches = assign(score_regions(attention, regions), regions)
     used = [i for i, match in enumerate(matches) if match.region is not None]
     masks = regions.masks[[matches[i].region for i in used]] * _attended(attention[used], regions.masks.shape[-2:])
     return FoundMasks(

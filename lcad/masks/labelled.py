@@ -78,7 +78,7 @@ def build_label_finder(pipeline: "LCADPipeline", labels: Labels) -> MaskFinder:
             else:
                 rivals = [phrases[p] for p in group]
                 attention = phrase_attention(pipeline, photo, caption, rivals)
-                scores = score_regions(attention, Regions(own, [None] * len(own), torch.ones(len(own))), rivals)
+                scores = score_regions(attention, Regions(own, [None] * len(own), torch.ones(len(own))))
                 masks |= {group[p]: own[r] for p, r in best_pairs(scores)}
         used = sorted(masks)
         chosen = torch.stack([masks[p] for p in used]) if used else torch.zeros(0, *size)

@@ -1,9 +1,8 @@
-"""Which region belongs to which phrase: attention scores every pair, positions break ties, all are assigned together.
+"""Which region belongs to which phrase: attention scores every pair, and all are assigned together.
 
 Shapes: P phrases, R regions, H x W the photo's size, h x w the size of the attention maps.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +12,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lcad.masks.types import Regions
-from lcad.text.phrases import Phrase
 
 WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger
-POSITION_WEIGHT = 0.5  # of a position word against attention
 UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
-
-_PLACES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # towards (x, y)
 
 
 @dataclass(frozen=True)
@@ -36,8 +31,8 @@ class Match:
     score: float
 
 
-def score_regions(attention: Tensor, regions: Regions, phrases: list[Phrase]) -> np.ndarray:
-    """Scores (P, R): the expected IoU of each region and each phrase's object, moved by position words.
+def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
+    """Scores (P, R): the expected IoU of each region and each phrase's object.
 
     Args:
         attention: (P, h, w), the probability that a place is the object's, see `phrase_attention`.
@@ -46,11 +41,9 @@ def score_regions(attention: Tensor, regions: Regions, phrases: list[Phrase]) ->
     """
     cells = in_cells(regions.masks, attention)
     scores = expected_iou(attention.flatten(1), cells).numpy()
-    for p, phrase in enumerate(phrases):
-        scores[p] += POSITION_WEIGHT * _fits(phrase.position, cells, attention.shape[-2:])
     for r, owner in enumerate(regions.phrases):
         if owner is not None:
-            scores[:, r] = np.where(np.arange(len(phrases)) == owner, scores[:, r], -1.0)
+            scores[:, r] = np.where(np.arange(len(scores)) == owner, scores[:, r], -1.0)
     return scores
 
 
@@ -155,15 +148,3 @@ def _with(regions: Regions, added: list[tuple[Tensor, int, float]]) -> Regions:
         [*regions.phrases, *owners],
         torch.cat([regions.scores, torch.tensor(scores)]),
     )
-
-
-def _fits(position: str | None, cells: Tensor, size: Sequence[int]) -> np.ndarray:
-    """How well each region lies at a position, (R,) in [-1, 1]; 0 where the caption names none."""
-    height, width = size
-    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-    weights = cells / cells.sum(1, keepdim=True).clamp_min(1e-6)
-    centers = torch.stack([weights @ x.flatten(), weights @ y.flatten()])  # (2, R) in [-1, 1]
-    words = (position or "").split()
-    wanted = [torch.tensor(_PLACES[word], dtype=torch.float32) @ centers for word in words if word in _PLACES]
-    wanted += [1 - 3 * centers[0].abs() for word in words if word == "middle"]
-    return torch.stack(wanted).mean(0).clamp(-1, 1).numpy() if wanted else np.zeros(len(cells))
