@@ -14,7 +14,7 @@ from torch import Tensor
 from lcad.masks.types import Regions
 
 WEAK = 0.1  # a phrase whose best score is below this gets no region
-OVERLAP = 0.5  # two phrases do not share a region: at most this share of the smaller lies in the larger
+OVERLAP = 0.7  # two phrases do not share a region: at most this share of the smaller lies in the larger
 UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
 
 
