@@ -57,12 +57,12 @@ def phrase_attention(
         return logits
 
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(2, pipeline.vae.config.latent_channels, *latent_size, generator=generator)
+    noise = torch.randn(len(worded), pipeline.vae.config.latent_channels, *latent_size, generator=generator)
     last = torch.tensor(pipeline.scheduler.config.num_train_timesteps - 1, device=text.device)
     text = text.to(pipeline.unet.dtype)
     noise, once = noise.to(text), pipeline.unet.luminance_responses(torch.cat(seen).to(text))
     responses = {site: response.repeat(len(texts), 1, 1, 1) for site, response in once.items()}
-    pipeline.unet(noise.repeat(len(texts), 1, 1, 1), last, text, responses, LogitTransform(collect, rows=len(worded)))
+    pipeline.unet(noise, last, text, responses, LogitTransform(collect, rows=len(worded)))
     finest = max(maps)
     rows = torch.unflatten(torch.stack(maps[finest]).mean(0), -1, layer_sizes(latent_size)[finest])  # (B, P, ...)
     both = (rows[::2] + rows[1::2].flip(-1)) / 2
