@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     pipeline.vae.requires_grad_(False)
     exact = {} if args.dtype == "float32" else speed.time_bare_unet(pipeline.to(device), args.repeats)
     pipeline = pipeline.to(device, DTYPES[args.dtype])
-    if args.dtype != "float32" if args.channels_last is None else args.channels_last:
+    channels_last = args.dtype != "float32" if args.channels_last is None else args.channels_last
+    if channels_last:
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.channels_last)
     seconds, peaks = measure(args, pipeline, lacking is None and not args.no_training)

@@ -26,6 +26,7 @@ TABLE = {"car": "automobile", "red": "crimson", "orange": "amber", "woman": "lad
 )
 def test_with_synonyms(caption, expected):
     assert with_synonyms(caption, TABLE) == expected
+    assert with_synonyms(caption, {}) == caption
 
 
 def test_an_article_follows_its_word():

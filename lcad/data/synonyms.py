@@ -26,6 +26,8 @@ def with_synonyms(caption: str, table: dict[str, str]) -> str:
     >>> with_synonyms("A red car beside two sofas", {"car": "automobile", "sofa": "couch", "red": "crimson"})
     'A crimson automobile beside two couches'
     """
+    if not table:
+        return caption
     forms = {form: (word, k) for word in table for k, form in enumerate(_forms(word))}
     listed = "|".join(sorted(map(re.escape, forms), key=len, reverse=True))
 
