@@ -104,3 +104,12 @@ def test_what_no_region_fits_is_outlined_by_attention():
     nothing = Regions(torch.zeros(0, SIDE, SIDE), [], torch.zeros(0))
     assert outline(attention, nothing).phrases == [0, 1]
     assert outline(torch.zeros(1, SIDE, SIDE), nothing).phrases == [], "a word that looks at nothing outlines nothing"
+
+
+def test_of_two_phrases_that_fit_alike_the_first_has_the_region():
+    """However the type of the weights rounds: "an orange flower in front of green leaves" names the flower first."""
+    found = regions(LEFT)
+    for rounding in (-0.002, 0.002):
+        attention = torch.stack([LEFT * 0.7, LEFT * (0.7 + rounding)])
+        matches = assign(score_regions(attention, found), found)
+        assert [match.region for match in matches] == [0, None]

@@ -15,6 +15,7 @@ from lcad.masks.types import Regions
 
 WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.7  # two phrases do not share a region: at most this share of the smaller lies in the larger
+EARLIER = 0.05  # of two phrases that fit a region alike it is the first's: at most this share counts for it
 UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
 
 
@@ -32,7 +33,7 @@ class Match:
 
 
 def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
-    """Scores (P, R): the expected IoU of each region and each phrase's object.
+    """Scores (P, R): the expected IoU of each region and each phrase's object, a little less for later phrases.
 
     Args:
         attention: (P, h, w), the probability that a place is the object's, see `phrase_attention`.
@@ -41,6 +42,7 @@ def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
     """
     cells = in_cells(regions.masks, attention)
     scores = expected_iou(attention.flatten(1), cells).numpy()
+    scores *= 1 - EARLIER * np.arange(len(scores))[:, None] / max(1, len(scores))
     for r, owner in enumerate(regions.phrases):
         if owner is not None:
             scores[:, r] = np.where(np.arange(len(scores)) == owner, scores[:, r], -1.0)
