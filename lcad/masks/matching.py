@@ -15,7 +15,7 @@ from lcad.masks.types import Regions
 
 WEAK = 0.1  # a phrase whose best score is below this gets no region
 OVERLAP = 0.7  # two phrases do not share a region: at most this share of the smaller lies in the larger
-EARLIER = 0.05  # of two phrases that fit a region alike it is the first's: at most this share counts for it
+EARLIER = 0.05  # of two phrases that fit a region alike it is the first's: later scores count for up to so much less
 UNITED = 1.3  # a union of regions is taken if its expected IoU is so many times the best region's
 
 
@@ -33,7 +33,7 @@ class Match:
 
 
 def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
-    """Scores (P, R): the expected IoU of each region and each phrase's object, a little less for later phrases.
+    """Scores (P, R): the expected IoU of each region and each phrase's object.
 
     Args:
         attention: (P, h, w), the probability that a place is the object's, see `phrase_attention`.
@@ -42,7 +42,6 @@ def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
     """
     cells = in_cells(regions.masks, attention)
     scores = expected_iou(attention.flatten(1), cells).numpy()
-    scores *= 1 - EARLIER * np.arange(len(scores))[:, None] / max(1, len(scores))
     for r, owner in enumerate(regions.phrases):
         if owner is not None:
             scores[:, r] = np.where(np.arange(len(scores)) == owner, scores[:, r], -1.0)
@@ -52,16 +51,17 @@ def score_regions(attention: Tensor, regions: Regions) -> np.ndarray:
 def assign(scores: np.ndarray, regions: Regions) -> list[Match]:
     """One region for each phrase, or none, so that the sum of scores is greatest and no two overlap.
 
-    Where two chosen regions overlap, the one with the lower score is given up and all are assigned again.
+    Where two chosen regions overlap, the one with the lower score is given up and all are assigned again; of scores
+    that are as good as equal, that of the later phrase (`EARLIER`).
     """
     if 0 in scores.shape:
         return [Match(None, 0.0)] * len(scores)
     masks = regions.masks.flatten(1)
     areas = masks.sum(1)
     shared = (masks @ masks.T / torch.minimum(areas[:, None], areas).clamp_min(1e-6)).numpy()
-    allowed = np.array(scores, dtype=float)
+    allowed = scores * (1 - EARLIER * np.arange(len(scores))[:, None] / len(scores))
     while True:
-        chosen = {p: r for p, r in best_pairs(allowed.clip(0)) if allowed[p, r] >= WEAK}
+        chosen = {p: r for p, r in best_pairs(allowed.clip(0)) if allowed[p, r] > 0 and scores[p, r] >= WEAK}
         ranked = sorted(chosen, key=lambda p: -allowed[p, chosen[p]])
         clash = next(
             (q for i, q in enumerate(ranked) for p in ranked[:i] if shared[chosen[p], chosen[q]] > OVERLAP), None

@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.models.channel_extended_unet import ExtendedUNet
@@ -23,8 +23,7 @@ MODELS = {
 
 
 def load_parts(folder: Path, torch_dtype: torch.dtype | dict[str, torch.dtype], variant: str | None = None) -> dict:
-    """The parts of a checkpoint folder of this project, by their names; convolutions in float16 and bfloat16 in the
-    memory format that is faster for these (channels_last).
+    """The parts of a checkpoint folder of this project, by their names, see `choose_memory_format`.
 
     Args:
         torch_dtype: of all parts, or of each by its name, with `default` for the others.
@@ -38,15 +37,21 @@ def load_parts(folder: Path, torch_dtype: torch.dtype | dict[str, torch.dtype], 
     parts = {
         name: load_strictly(model, folder / name, dtypes.get(name, default), variant) for name, model in MODELS.items()
     }
-    for part in (parts["vae"], parts["unet"]):
-        if part.dtype != torch.float32:  # which stays as it is, and its pixels with it
-            part.to(memory_format=torch.channels_last)
+    choose_memory_format(parts["vae"], parts["unet"])
     try:
         parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / 'tokenizer'}: cannot be read ({first_line(error)})") from error
     parts["scheduler"] = load_scheduler(folder / "scheduler")
     return parts
+
+
+def choose_memory_format(*parts: ModelMixin) -> None:
+    """Convolutions in float16 and bfloat16 in the format that is faster for these, channels_last; float32 stays as it
+    is, and its pixels with it."""
+    for part in parts:
+        if part.dtype != torch.float32:
+            part.to(memory_format=torch.channels_last)
 
 
 def download(source: str, **options: Any) -> Path:

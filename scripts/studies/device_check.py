@@ -27,6 +27,7 @@ from lcad.evaluation import speed
 from lcad.inference.batch_size import choose_batch_size
 from lcad.inference.plan import Settings
 from lcad.instance_sampling import MODES, Refinement
+from lcad.models.loading import choose_memory_format
 from lcad.pipeline import LCADPipeline
 from lcad.training.start import build_pipeline
 from ldm.cuda_graphs import GraphCache
@@ -225,7 +226,7 @@ def run(args: argparse.Namespace) -> int:
     started, device = time.perf_counter(), choose_device(args.device)
     pipeline = build_pipeline(ModelConfig()) if args.model is None else LCADPipeline.from_pretrained(args.model)
     pipeline = pipeline.to(device, DTYPES[args.dtype])
-    pipeline.unet.to(memory_format=torch.channels_last)
+    choose_memory_format(pipeline.vae, pipeline.unet)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.requires_grad_(False)
     machine = speed.machine_name(device)
