@@ -153,11 +153,10 @@ class TrainerConfig(Checked):
     hours: float | None = key(None, POSITIVE)
     """Stop after this much time, with a checkpoint."""
     precision: str = "32-true"
-    """By Lightning's names: 32-true, bf16-mixed, 16-mixed, ..."""
+    """By Lightning's names, as accelerator and strategy (ddp, fsdp, ...): 32-true, bf16-mixed, 16-mixed, ..."""
     accelerator: str = "auto"
     devices: int = key(1, COUNT)
     strategy: str = "auto"
-    """By Lightning's names: ddp, fsdp, ..."""
     gradient_checkpointing: bool = False
     channels_last: bool = True
     compile: bool = False
@@ -169,11 +168,10 @@ class TrainerConfig(Checked):
     seed: int = key(0, Range(0, 2**32 - 1))
     logger: str = key("csv", ("csv", "tensorboard"))
     log_every: int = key(50, COUNT)
-    """Steps."""
+    """Steps, as in the two below."""
     validate_every: int = key(1000, COUNT)
-    """Steps; also writes an image grid."""
+    """Also writes an image grid."""
     checkpoint_every: int = key(500, COUNT)
-    """Steps."""
     validation_batches: int = key(8, NATURAL)
     progress_bar: bool = True
 
@@ -256,6 +254,8 @@ class LatentConfig(Checked):
     """Likewise: a row of `ldm.schedulers.SCHEDULERS`; the paper's is ddim."""
     num_inference_steps: int = key(10, Range(1, 1000))
     """Saved as the model's own; the paper's are 50, which 10 equal with this scheduler (docs/speed.md)."""
+    low_frequency_noise: float = key(1.0, SHARE)
+    """Likewise: how much of the low frequencies x_T keeps, see `ldm.sampling.damp_low_frequencies`; the paper: all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,7 +41,7 @@ from lcad.pipeline_inputs import (
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
-from ldm.sampling import sample
+from ldm.sampling import damp_low_frequencies, sample
 from ldm.text_encoder import encode_captions
 
 TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
@@ -59,6 +59,7 @@ class LCADPipeline(Variants):
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
+        low_frequency_noise: how much of them x_T keeps, see `ldm.sampling.damp_low_frequencies`; 1 is the paper's.
         localizer: weights that find objects, see `with_localizer`.
         lcm_lora: weights for a few steps, see `with_lcm_lora`.
 
@@ -84,6 +85,7 @@ class LCADPipeline(Variants):
         image_size: int = ModelConfig.image_size,
         guidance_scale: float = LatentConfig.guidance_scale,
         num_inference_steps: int = PAPER_STEPS,
+        low_frequency_noise: float = LatentConfig.low_frequency_noise,
         localizer: LocalizerWeights | None = None,
         lcm_lora: LoraWeights | None = None,
     ):
@@ -103,6 +105,7 @@ class LCADPipeline(Variants):
             image_size=image_size,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
+            low_frequency_noise=low_frequency_noise,
         )
 
     @classmethod
@@ -335,4 +338,5 @@ class LCADPipeline(Variants):
         first = generator[0] if isinstance(generator, list) and generator else generator
         device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
         shape = (count, self.vae.config.latent_channels, *(side // latent_stride(self.vae) for side in size))
-        return randn_tensor(shape, generator=generator, device=device)
+        noise = randn_tensor(shape, generator=generator, device=device)
+        return damp_low_frequencies(noise, self.config.low_frequency_noise)

@@ -16,6 +16,7 @@ from lcad.io.images import to_tensor
 from lcad.pipeline import LCADPipeline
 from lcad.text.captions import SCARCE_CAPTION
 from ldm.checkpoint import CheckpointError
+from ldm.sampling import damp_low_frequencies
 from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
 
@@ -288,3 +289,23 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     with pytest.raises(CheckpointError) as error:
         LCADPipeline.from_pretrained(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_a_model_may_start_with_fewer_low_frequencies(tiny_pipeline, tmp_path):
+    """In what it draws itself, as its checkpoint says; latents that are given are taken as they are."""
+    damped = tiny_pipeline.with_parts({})
+    damped.register_to_config(low_frequency_noise=0.5)
+    damped.save_pretrained(tmp_path / "model")
+    loaded = LCADPipeline.from_pretrained(tmp_path / "model")
+    loaded.set_progress_bar_config(disable=True)
+
+    def colorized(pipeline, **noise) -> torch.Tensor:
+        return pipeline(random_photo(0, 32, 32), "a red cup", num_inference_steps=2, output_type="pt", **noise).images[
+            0
+        ]
+
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    own = colorized(loaded, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5)))
+    assert torch.equal(colorized(loaded, latents=noise), colorized(tiny_pipeline, latents=noise))
+    assert not torch.equal(own, colorized(tiny_pipeline, generator=torch.Generator().manual_seed(0)))

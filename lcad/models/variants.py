@@ -21,7 +21,7 @@ class Variants(DiffusionPipeline):
     """
 
     # of a checkpoint's index
-    settings: ClassVar = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps")
+    settings: ClassVar = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps", "low_frequency_noise")
     source: Path | None = None
     localizer: LocalizerWeights | None = None
     lcm_lora: LoraWeights | None = None
