@@ -14,9 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lcad.config_keys import COUNT, NATURAL, NUMBER, POSITIVE, SHARE, Checked, Range, key, take_new_names
-from lcad.defaults import DTYPES, LORA_LAYERS
-
-SITES = ("none", "conv_in", "down_blocks")
+from lcad.defaults import DTYPES, LORA_LAYERS, SITES
 
 
 class ConfigError(ValueError):
@@ -227,6 +225,8 @@ class LatentConfig(Checked):
     """Of a loss of the other photos' attention, by which words find their objects; the paper: none."""
     train_localizer: bool = False
     """Train copies of the weights, for finding masks alone; see `lcad.models.localizer`."""
+    semantic_backbone: str | None = None
+    """Show the UNet a classifier's features too: a row of `lcad.models.semantic_features.BACKBONES`, or row=file."""
     teacher: str | None = None
     """Align features with a frozen network's: torchvision's name, or name=file of weights."""
     teacher_node: str = "features.28"

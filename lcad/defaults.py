@@ -9,6 +9,9 @@ DTYPES = ("float32", "float16", "bfloat16")
 SAMPLING_DTYPES = ("auto", *DTYPES)
 """Of the weights that sample, see `ldm.devices.choose_dtype`."""
 
+SITES = ("none", "conv_in", "down_blocks")
+"""Of channel-extended convolutions, see `lcad.models.channel_extended_unet`."""
+
 LORA_LAYERS = (
     *("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"),
     *("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj"),

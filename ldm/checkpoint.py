@@ -155,3 +155,8 @@ def listing(keys: Iterable[str], limit: int = 10) -> str:
     keys = list(keys)
     more = f", ... ({len(keys)} in all)" if len(keys) > limit else ""
     return ", ".join(keys[:limit]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; of one that says nothing, its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -80,7 +80,8 @@ def test_responses_are_of_the_luminance_at_each_level(tiny_pipeline):
     half = F.interpolate(luminance, (4, 3), mode="bilinear", antialias=True)
     for name, resized in zip(names, (luminance, luminance, half), strict=True):
         assert torch.equal(responses[name], unet.get_submodule(name).extension(resized)), name
-    assert unet.with_sites("conv_in").site_names == names[:1] and unet.with_sites("none").site_names == []
+    fewer = {sites: unet.with_settings(sites=sites).site_names for sites in ("conv_in", "none")}
+    assert fewer == {"conv_in": names[:1], "none": []}
 
 
 def test_a_unet_of_another_architecture_is_refused(tiny_pipeline):
@@ -146,7 +147,7 @@ def test_responses_do_not_outlive_a_call_that_fails(tiny_pipeline):
 
 def test_checkpointing_gives_the_same_gradients(tiny_pipeline):
     """Recomputation happens after forward has returned: it must see the same responses."""
-    unet = tiny_pipeline.unet.with_sites("down_blocks").train()
+    unet = tiny_pipeline.unet.with_settings(sites="down_blocks").train()
     x, t, text, luminance = unet_inputs(unet)
 
     def gradients():
@@ -164,12 +165,12 @@ def test_checkpointing_gives_the_same_gradients(tiny_pipeline):
 
 
 def test_sites_can_be_added_to_a_trained_unet(tiny_pipeline):
-    narrow = tiny_pipeline.unet.with_sites("conv_in")
-    wide = narrow.with_sites("down_blocks")
+    narrow = tiny_pipeline.unet.with_settings(sites="conv_in")
+    wide = narrow.with_settings(sites="down_blocks")
     assert torch.equal(wide.conv_in.extension.weight, tiny_pipeline.unet.conv_in.extension.weight)
     assert not wide.down_blocks[0].resnets[0].conv1.extension.weight.any()
     with pytest.raises(ValueError, match="allowed: none, conv_in, down_blocks"):
-        narrow.with_sites("everywhere")
+        narrow.with_settings(sites="everywhere")
 
 
 def test_full_size_layout_matches_the_published_checkpoint():

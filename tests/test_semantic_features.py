@@ -8,7 +8,6 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from conftest import random_photo, tiny_config
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.models.guided_decoder import decode_with_luminance
 from lcad.models.semantic_features import BACKBONES, SemanticFeatures
@@ -16,6 +15,7 @@ from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
 from lcad.training.start import add_semantics, build_pipeline, start_pipeline
 from ldm.checkpoint import CheckpointError
+from tests.conftest import random_photo, tiny_config
 
 
 @pytest.fixture(scope="module")

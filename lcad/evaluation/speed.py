@@ -232,9 +232,10 @@ def time_training(
     stage = LatentStage(pipeline, LatentConfig(), TrainerConfig(compile=compiled))
     unet, device = pipeline.unet, pipeline.device
     side, channels = pipeline.config.image_size // latent_stride(pipeline.vae), pipeline.vae.config.latent_channels
+    seen = unet.config.luminance_channels + unet.config.semantic_channels
     batch = {
         "moments": torch.randn(batch_size, 2 * channels, side, side, device=device),
-        "luminance": torch.randn(batch_size, unet.config.luminance_channels, side, side, device=device),
+        "luminance": torch.randn(batch_size, seen, side, side, device=device),
         "text": torch.randn(batch_size, 77, unet.config.cross_attention_dim, device=device),
         "caption": [CAPTION] * batch_size,
     }

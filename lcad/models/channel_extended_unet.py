@@ -1,6 +1,7 @@
 """Channel-extended convolution (Sec. 3.3, Eq. 5) and the UNet that has it.
 
-Shapes: x (B, 4, h, w) noisy latents; luminance (B, C_l, h, w), the deepest luminance feature.
+Shapes: x (B, 4, h, w) noisy latents; luminance (B, C_l, h, w), the deepest luminance feature, with a classifier's
+features behind it where the model has them: (B, C_l + S, h, w).
 A *site* is a convolution of the UNet that is extended; a *response* is what its extension makes of the
 luminance. A response does not depend on the time step: it is computed once per photo and added.
 """
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
@@ -26,6 +28,8 @@ SITES = {
     "conv_in": "the first convolution alone (the release)",
     "down_blocks": "the first convolution, and the first one of every residual block of the down blocks (the paper)",
 }
+
+ADAPTER_WIDTH = 256
 
 Pair = tuple[int, int]
 Responses = dict[str, Tensor]
@@ -59,10 +63,32 @@ class ExtendedConv2d(nn.Conv2d):
         return fixed if self.response is None else fixed + self.response
 
 
+class SemanticAdapter(nn.Module):
+    """What a classifier sees, for the sites of a UNet that may stay frozen: two convolutions at half the latents' size,
+    and one for each site, zero until it is trained (as Mou et al., T2I-Adapter, 2023, add to features of down blocks).
+    """
+
+    def __init__(self, channels: int, sites: dict[str, int], width: int = ADAPTER_WIDTH):
+        super().__init__()
+        self.sites = sites
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.head = nn.Conv2d(width, sum(sites.values()), 1)  # of all sites, one after another
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(cast(Tensor, self.head.bias))
+
+    def forward(self, condition: Tensor) -> Responses:
+        """(B, C_l + S, h, w) -> what is added to the luminance's responses, (B, C_out, ceil(h / 2), ceil(w / 2))."""
+        x = F.silu(self.conv1(F.avg_pool2d(condition, 2, ceil_mode=True)))
+        x = self.head(x + F.silu(self.conv2(x)))
+        return dict(zip(self.sites, x.split(list(self.sites.values()), 1), strict=True))
+
+
 class ExtendedUNet(UNet2DConditionModel):
     """Stable Diffusion's UNet with channel-extended convolutions at `sites` (a row of `SITES`).
 
-    Its parameters are the base UNet's under the base UNet's names, plus `<site>.extension.weight`.
+    Its parameters are the base UNet's under the base UNet's names, plus `<site>.extension.weight`, and with
+    `semantic_channels` those of `semantic_adapter`.
     """
 
     @register_to_config
@@ -80,6 +106,7 @@ class ExtendedUNet(UNet2DConditionModel):
         norm_num_groups: int = 32,
         luminance_channels: int = 512,
         sites: str = UNetConfig.sites,
+        semantic_channels: int = 0,
     ):
         if sites not in SITES:
             raise ValueError(f"unknown sites {sites!r}; allowed: {', '.join(SITES)}")
@@ -102,6 +129,10 @@ class ExtendedUNet(UNet2DConditionModel):
             for i, block in enumerate(self.down_blocks):
                 for j, resnet in enumerate(block.resnets):
                     self._extend(resnet, "conv1", f"down_blocks.{i}.resnets.{j}.conv1")
+        self.semantic_adapter = None
+        if semantic_channels and self.site_names:
+            widths = {site: self.get_submodule(site).out_channels for site in self.site_names}
+            self.semantic_adapter = SemanticAdapter(luminance_channels + semantic_channels, widths)
         set_logit_transform_processors(self)
 
     @classmethod
@@ -124,34 +155,37 @@ class ExtendedUNet(UNet2DConditionModel):
         setattr(owner, attribute, ExtendedConv2d(getattr(owner, attribute), channels))
         self.site_names.append(site)
 
-    def with_sites(self, sites: str) -> "ExtendedUNet":
-        """This UNet's weights with other sites; new extensions start at zero, those of both are kept."""
+    @torch.no_grad()
+    def with_settings(self, **settings: Any) -> "ExtendedUNet":
+        """This UNet's weights with other `sites` or `semantic_channels`: what is new, also an adapter for other sites,
+        starts at zero, the rest is kept."""
         names = inspect.signature(ExtendedUNet.__init__).parameters
         options = {name: self.config[name] for name in names if name != "self"}
-        extended = ExtendedUNet(**{**options, "sites": sites}).to(self.device, self.dtype)
+        extended = ExtendedUNet(**options | settings).to(self.device, self.dtype)
         own = self.state_dict()
-        kept = {name: own.get(name, value) for name, value in extended.state_dict().items()}
-        extended.load_state_dict(kept)
+        for name, value in extended.state_dict().items():
+            if name in own and own[name].shape == value.shape:
+                value.copy_(own[name])
         return extended
 
     @apply_forward_hook  # as for `forward`: with offloading the weights come to the device first
     def luminance_responses(self, luminance: Tensor) -> Responses:
-        """extension(resized luminance) of every site: the second sum of Eq. 5.
+        """extension(resized luminance) of every site: the second sum of Eq. 5; and what the semantic adapter adds.
 
         Args:
-            luminance: (B, luminance_channels, h, w), at the resolution of the latents.
+            luminance: (B, luminance_channels + semantic_channels, h, w), at the resolution of the latents.
         """
+        added = {} if self.semantic_adapter is None else self.semantic_adapter(luminance)
         responses = {}
+        seen = luminance[:, : self.config.luminance_channels]
         for site in self.site_names:
             level = int(site.split(".")[1]) if site.startswith("down_blocks") else 0
             height, width = luminance.shape[-2:]
             for _ in range(level):  # as the strided convolutions between the levels round
                 height, width = (height + 1) // 2, (width + 1) // 2
-            resized = luminance
-            if level:
-                resized = F.interpolate(luminance.float(), (height, width), mode="bilinear", antialias=True)
-                resized = resized.to(luminance.dtype)
-            responses[site] = self.get_submodule(site).extension(resized)
+            responses[site] = self.get_submodule(site).extension(_resized(seen, (height, width)))
+            if site in added:
+                responses[site] = responses[site] + _resized(added[site], (height, width))
         return responses
 
     @contextmanager
@@ -203,6 +237,12 @@ class ExtendedUNet(UNet2DConditionModel):
             return nullcontext(), self.conditioned_on(responses)
 
         return checkpoint(module, *args, use_reentrant=False, context_fn=contexts)
+
+
+def _resized(x: Tensor, size: Pair) -> Tensor:
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x.float(), size, mode="bilinear", antialias=True).to(x.dtype)
 
 
 def _plain(value: object) -> object:

@@ -18,8 +18,9 @@ def decode_with_luminance(vae: AutoencoderKL, latents: Tensor, features: list[Te
     """
     if features is None:
         return vae.decode(latents / vae.config.scaling_factor).sample
-    deepest_first = iter(reversed(features))
     decoder = vae.decoder
+    used = 2 + sum(len(block.resnets) - 1 for block in decoder.up_blocks)  # one behind these is the UNet's alone
+    deepest_first = iter(reversed(features[:used]))
     x = decoder.conv_in(vae.post_quant_conv(latents / vae.config.scaling_factor))
     middle = decoder.mid_block
     x = middle.resnets[0](x, None) + next(deepest_first)

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
-from ldm.checkpoint import CheckpointError, check_finite
+from ldm.checkpoint import CheckpointError, check_finite, first_line
 from ldm.schedulers import PREDICTIONS
 
 MODELS = {
@@ -143,7 +143,3 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
             f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
         )
     return kind.from_config(config)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

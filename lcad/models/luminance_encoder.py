@@ -3,17 +3,24 @@
 Shapes: B photos, H x W pixels; level i has C_i channels at H / 2^i.
 """
 
+import inspect
+
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
+from lcad.models.semantic_features import SemanticFeatures
+
 
 class LuminanceEncoder(ModelMixin, ConfigMixin):
     """The compression encoder's architecture, with a zero-initialised 1x1 convolution on each feature.
 
     The encoder's output head is left out: nothing uses it (the release carries it unused).
+
+    Args:
+        semantic_backbone: a row of `BACKBONES`, whose features the UNet sees beside the deepest one. None: the paper.
     """
 
     _supports_gradient_checkpointing = True
@@ -25,8 +32,12 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
         layers_per_block: int = 2,
         norm_num_groups: int = 32,
+        semantic_backbone: str | None = None,
     ):
         super().__init__()
+        self.semantics = None
+        if semantic_backbone is not None:
+            self.semantics = SemanticFeatures(f"{semantic_backbone}=")  # its weights come with the others
         levels = len(block_out_channels)
         self.encoder = Encoder(
             in_channels=in_channels,
@@ -54,10 +65,25 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
         model.encoder.load_state_dict({k: v for k, v in vae.encoder.state_dict().items() if k in wanted})
         return model
 
+    def with_semantics(self, backbone: str) -> "LuminanceEncoder":
+        """This encoder with a classifier's features, see `SemanticFeatures`, whose errors it raises."""
+        semantics = SemanticFeatures(backbone)
+        names = inspect.signature(LuminanceEncoder.__init__).parameters
+        own = {name: self.config[name] for name in names if name != "self"}
+        encoder = LuminanceEncoder(**own | {"semantic_backbone": backbone.partition("=")[0]})
+        encoder.load_state_dict({**semantics.state_dict(prefix="semantics."), **self.state_dict()})
+        return encoder.to(self.device, self.dtype).eval()
+
+    @property
+    def semantic_channels(self) -> int:
+        """Of the last feature, those that are not the luminance's."""
+        return 0 if self.semantics is None else self.semantics.channels
+
     def forward(self, hint: Tensor) -> list[Tensor]:
         """Hint (B, 3, H, W) -> luminance features, shallow to deep: (B, C_i, H / 2^i, W / 2^i) each.
 
-        `layers_per_block` of each level, then the two of the middle: 10 for SD's autoencoder.
+        `layers_per_block` of each level, then the two of the middle: 10 for SD's autoencoder. With semantic features
+        one more follows, for the UNet alone: the deepest with these behind it.
         """
         features: list[Tensor] = []
 
@@ -79,4 +105,7 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
         middle = self.encoder.mid_block
         x = keep(run(middle.resnets[0], x))
         keep(run(middle.resnets[1], middle.attentions[0](x)))
+        if self.semantics is not None:
+            height, width = features[-1].shape[-2:]
+            features.append(torch.cat([features[-1], self.semantics(hint, (height, width))], 1))
         return features

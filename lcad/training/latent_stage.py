@@ -31,6 +31,7 @@ from lcad.pipeline_inputs import LCADPipelineOutput
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.training.attention_supervision import draw_supervision
 from lcad.training.optimization import build_optimizer, clip_gradients, only_trained_weights, step_generator
+from lcad.training.start import add_semantics
 from lcad.training.teacher import AlignmentHead, Teacher
 from ldm.attention import LogitTransform
 from ldm.autoencoder import posterior
@@ -51,8 +52,10 @@ class LatentStage(pl.LightningModule):
         super().__init__()
         self.config, self.trainer_config, self.pipeline = config, trainer_config, pipeline
         pipeline.disable_cuda_graphs()  # a few photos are sampled now and then, of weights that change
+        if config.semantic_backbone is not None:
+            add_semantics(pipeline, config.semantic_backbone)
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
-            pipeline.register_modules(unet=pipeline.unet.with_sites(config.sites))
+            pipeline.register_modules(unet=pipeline.unet.with_settings(sites=config.sites))
         prediction = config.prediction_type or pipeline.scheduler.config.prediction_type
         self.unet, self.text_encoder = self._start(prediction)
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder

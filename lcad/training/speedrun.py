@@ -26,6 +26,7 @@ PACKED_FILES = {  # what a pack may bring, and the keys that then name it
         "latent.perceptual_backbone={}",
         "pixel.perceptual_backbone={}",
     ),
+    "squeezenet1_1.pth": ("latent.semantic_backbone=squeezenet1_1={}",),
     "token_vectors.safetensors": ("model.text.token_vectors={}",),
 }
 

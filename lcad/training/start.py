@@ -35,9 +35,30 @@ def start_pipeline(
         sizes |= {"block_out_channels": list(config.block_out_channels), "scaling_factor": config.scaling_factor}
         model = replace(model, autoencoder=AutoencoderConfig(**sizes), hint_scale=kept["vae"].config.hint_scale)
     pipeline = build_pipeline(model, seed)
-    for part, source in kept.items():
-        getattr(pipeline, part).load_state_dict(getattr(source, part).state_dict())
+    pipeline.register_modules(**{part: getattr(source, part) for part, source in kept.items()})
+    fit_unet(pipeline)
     return pipeline
+
+
+def add_semantics(pipeline: LCADPipeline, backbone: str) -> None:
+    """Let the UNet see a classifier's features too, at zero weight until it is trained; one that does stays as it is.
+
+    Raises:
+        ValueError, CheckpointError: see `build_backbone`; or a model whose hints are not of the scale `unit`.
+    """
+    if pipeline.luminance_encoder.semantics is not None:
+        return
+    if pipeline.config.hint_scale != "unit":
+        raise ValueError(f"latent.semantic_backbone: for models with hint_scale unit, not {pipeline.config.hint_scale}")
+    pipeline.register_modules(luminance_encoder=pipeline.luminance_encoder.with_semantics(backbone))
+    fit_unet(pipeline)
+
+
+def fit_unet(pipeline: LCADPipeline) -> None:
+    """Give the UNet an adapter for the semantic features that the luminance encoder has."""
+    channels = pipeline.luminance_encoder.semantic_channels
+    if channels != pipeline.unet.config.semantic_channels:
+        pipeline.register_modules(unet=pipeline.unet.with_settings(semantic_channels=channels))
 
 
 def _load(folder: str, key: str) -> LCADPipeline:

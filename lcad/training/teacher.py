@@ -7,20 +7,14 @@ colorizer does; in sampling there is no teacher.
 Shapes: images (B, 3, S, S); teacher's features (B, C_t, h_t, w_t); the UNet's (B, C, h, w).
 """
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
-import torchvision
 from diffusers import Transformer2DModel
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from torchvision.models.feature_extraction import create_feature_extractor
 
-from lcad.models.loading import first_line
-from ldm.checkpoint import load_state_dict
+from lcad.models.semantic_features import build_backbone, normalise
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want them
 HIDDEN = 512
 
 
@@ -28,9 +22,7 @@ class Teacher(nn.Module):
     """A frozen network of torchvision's up to one of its nodes, its features standardised per channel.
 
     Args:
-        name: of torchvision's models, such as "vgg16", or "vgg16=<file of weights>"; without a file torchvision's
-            ImageNet weights are downloaded. A file may hold the convolutions alone.
-        node: where its features are taken, see torchvision's `get_graph_node_names`.
+        name, node: see `build_backbone`.
 
     Raises:
         ValueError: an unknown model or node, or a file of another model. CheckpointError: it cannot be read.
@@ -41,21 +33,8 @@ class Teacher(nn.Module):
 
     def __init__(self, name: str, node: str):
         super().__init__()
-        model_name, _, file = name.partition("=")
-        if model_name not in torchvision.models.list_models():
-            raise ValueError(f"latent.teacher: got {model_name!r}; allowed: names of torchvision.models.list_models()")
-        model = torchvision.models.get_model(model_name, weights=None if file else "DEFAULT")
-        try:
-            self.features = create_feature_extractor(model.eval(), {node: "features"})
-        except ValueError as error:
-            raise ValueError(f"latent.teacher_node: {node!r} is not in {model_name} ({first_line(error)})") from error
-        if file:
-            wanted = self.features.state_dict()
-            given = {key: value for key, value in load_state_dict(Path(file)).items() if key in wanted}
-            missing = sorted(wanted.keys() - given.keys())
-            if missing or any(given[key].shape != wanted[key].shape for key in given):
-                raise ValueError(f"latent.teacher: {file}: not the weights of {model_name}; missing {missing[:3]}")
-            self.features.load_state_dict(given)
+        self.features = build_backbone(name, node, "latent.teacher")
+        self.node = node
         self.register_buffer("mean", torch.tensor(0.0))
         self.register_buffer("std", torch.tensor(1.0))
         self.requires_grad_(False).eval()
@@ -67,8 +46,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, grey: Tensor) -> Tensor:
         """Grey photos in [0, 1] as RGB -> standardised features."""
-        mean, std = (grey.new_tensor(value)[:, None, None] for value in (MEAN, STD))
-        return (self.features((grey - mean) / std)["features"].float() - self.mean) / self.std
+        return (self.features(normalise(grey))[self.node].float() - self.mean) / self.std
 
     def standardise(self, grey: Tensor) -> None:
         """Bring the features to mean 0 and deviation 1 per channel, as they are of these photos."""
