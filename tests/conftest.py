@@ -16,6 +16,7 @@ import tifffile
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from lcad.config import AutoencoderConfig, ModelConfig, TextConfig, UNetConfig
@@ -93,6 +94,31 @@ def tiny_checkpoint(tmp_path_factory, tiny_pipeline) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     tiny_pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def squeezenet_file(tmp_path_factory) -> Path:
+    """SqueezeNet's convolutions, random."""
+    import torchvision  # slow, and few tests want it
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("squeezenet") / "squeezenet.safetensors"
+    weights = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    save_file({name: value for name, value in weights.items() if name.startswith("features.")}, path)
+    return path
+
+
+def train_on(stage: torch.nn.Module, batch: dict, steps: int, learning_rate: float) -> list[float]:
+    """The losses of some steps of Adam on one batch with the same noise."""
+    optimizer = torch.optim.Adam([value for value in stage.parameters() if value.requires_grad], learning_rate)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = stage._loss(batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 def random_photo(seed: int, width: int = 48, height: int = 40) -> Image.Image:

@@ -1,14 +1,11 @@
 """Training data in the device's memory, and what is drawn of them; the teacher; compiled steps."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
-from safetensors.torch import save_file
 
 from lcad.config import DataConfig, LatentConfig, PixelConfig, TrainerConfig
 from lcad.data.build.packing import pack
@@ -27,7 +24,7 @@ from lcad.training.start import build_pipeline
 from lcad.training.teacher import AlignmentHead, Teacher
 from ldm.checkpoint import CheckpointError
 from ldm.text_encoder import build_tokenizer
-from tests.conftest import random_photo, tiny_config
+from tests.conftest import random_photo, tiny_config, train_on
 
 
 @pytest.fixture(scope="module")
@@ -204,32 +201,16 @@ def test_a_compiled_step_is_the_same(packed, data):
     assert dynamo.utils.counters["stats"]["unique_graphs"] == 1 and not dynamo.utils.counters["graph_break"]
 
 
-@pytest.fixture(scope="module")
-def teacher_file(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("teacher") / "squeezenet.safetensors"
-    weights = torchvision.models.squeezenet1_1(weights=None).state_dict()
-    save_file({name: value for name, value in weights.items() if name.startswith("features.")}, path)
-    return path
-
-
-def test_features_are_drawn_to_the_teachers(teacher_file, packed, data):
+def test_features_are_drawn_to_the_teachers(squeezenet_file, packed, data):
     """The teacher sees the grey photo and stays as it is; the loss of features that say the same is zero, and falls."""
-    options = {"teacher": f"squeezenet1_1={teacher_file}", "teacher_node": "features.4", "teacher_weight": 100.0}
+    options = {"teacher": f"squeezenet1_1={squeezenet_file}", "teacher_node": "features.4", "teacher_weight": 100.0}
     stage = stage_of(**options)
     before = [value.clone() for value in stage.teacher.features.state_dict().values()]
     resident = ResidentPhotos(stage, packed, "train", data)
     assert resident.arrays["teacher"].float().mean((0, 1, 3, 4)).abs().max() < 0.3, "standardised"
     stage.on_fit_start()
     batch = resident.draw(0, 0, 6)
-    optimizer = torch.optim.Adam([value for value in stage.parameters() if value.requires_grad], 3e-3)
-    losses = []
-    for _ in range(4):
-        optimizer.zero_grad()
-        loss = stage._loss(batch, torch.Generator().manual_seed(0))
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train_on(stage, batch, 4, 3e-3)
     assert losses[-1] < losses[0] - 25
     assert stage.unet.mid_block.attentions[0].proj_in.weight.grad.abs().max() > 0
     assert all(map(torch.equal, before, stage.teacher.features.state_dict().values()))
@@ -241,8 +222,8 @@ def test_features_are_drawn_to_the_teachers(teacher_file, packed, data):
     assert head.loss(torch.ones(1, 4, 2, 2), -said).item() == pytest.approx(2, abs=1e-5)
 
 
-def test_what_is_taught_is_weighed_and_ends_with_the_run(teacher_file, monkeypatch):
-    stage = stage_of(teacher=f"squeezenet1_1={teacher_file}", teacher_node="features.4", teacher_weight=8.0)
+def test_what_is_taught_is_weighed_and_ends_with_the_run(squeezenet_file, monkeypatch):
+    stage = stage_of(teacher=f"squeezenet1_1={squeezenet_file}", teacher_node="features.4", teacher_weight=8.0)
     seen = []
     monkeypatch.setattr(stage.head, "loss", lambda *given: seen.append(given) or torch.tensor(0.25))
     stage.on_fit_start()
@@ -258,7 +239,7 @@ def test_what_is_taught_is_weighed_and_ends_with_the_run(teacher_file, monkeypat
     assert taught - loss() == pytest.approx(8 * 0.25, abs=1e-4) and len(seen) == 2
 
 
-def test_the_teacher_is_standardised_by_the_first_photos(teacher_file):
+def test_the_teacher_is_standardised_by_the_first_photos(squeezenet_file):
     class Photos:
         asked: list[int] = []
 
@@ -269,7 +250,7 @@ def test_the_teacher_is_standardised_by_the_first_photos(teacher_file):
             self.asked.append(index)
             return random_photo(index % 3, 32, 32)
 
-    stage, photos = stage_of(teacher=f"squeezenet1_1={teacher_file}", teacher_node="features.4"), Photos()
+    stage, photos = stage_of(teacher=f"squeezenet1_1={squeezenet_file}", teacher_node="features.4"), Photos()
     assert stage.training_data(photos) is photos and photos.asked == list(range(64))
     features = stage.teacher(_grey(torch.stack([to_tensor(random_photo(index % 3, 32, 32)) for index in range(64)])))
     assert torch.allclose(features.mean((0, 2, 3)), torch.zeros(128), atol=1e-3)
@@ -277,21 +258,21 @@ def test_the_teacher_is_standardised_by_the_first_photos(teacher_file):
     assert torch.allclose(deviations[deviations > 0.1], torch.tensor(1.0), atol=1e-3)
 
 
-def test_colours_do_not_reach_the_teacher(teacher_file):
-    stage = stage_of(teacher=f"squeezenet1_1={teacher_file}", teacher_node="features.4")
+def test_colours_do_not_reach_the_teacher(squeezenet_file):
+    stage = stage_of(teacher=f"squeezenet1_1={squeezenet_file}", teacher_node="features.4")
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     kept = stage.prepare_resident(image)["teacher"]
     assert torch.allclose(kept.float(), stage.teacher(_grey(_grey(image))).float(), atol=2e-2)
 
 
-def test_teachers_that_cannot_be(teacher_file, tmp_path):
+def test_teachers_that_cannot_be(squeezenet_file, tmp_path):
     for given, node, error, message in (
         ("no_such_net", "features.4", ValueError, "latent.teacher: got 'no_such_net'; allowed"),
-        (f"squeezenet1_1={teacher_file}", "nowhere", ValueError, "'nowhere' is not in squeezenet1_1"),
-        (f"squeezenet1_0={teacher_file}", "features.4", ValueError, "not the weights of squeezenet1_0"),
+        (f"squeezenet1_1={squeezenet_file}", "nowhere", ValueError, "'nowhere' is not in squeezenet1_1"),
+        (f"squeezenet1_0={squeezenet_file}", "features.4", ValueError, "not the weights of squeezenet1_0"),
         (f"squeezenet1_0={tmp_path / 'gone'}", "features.4", (OSError, CheckpointError), "gone"),
     ):
         with pytest.raises(error, match=message):
             Teacher(given, node)
     with pytest.raises(ValueError, match="latent.teacher_site: 'conv_in' is no transformer"):
-        stage_of(teacher=f"squeezenet1_1={teacher_file}", teacher_node="features.4", teacher_site="conv_in")
+        stage_of(teacher=f"squeezenet1_1={squeezenet_file}", teacher_node="features.4", teacher_site="conv_in")

@@ -5,8 +5,6 @@ import sys
 
 import pytest
 import torch
-import torchvision
-from safetensors.torch import save_file
 
 from lcad.config import LatentConfig, TrainerConfig
 from lcad.models.guided_decoder import decode_with_luminance
@@ -15,16 +13,12 @@ from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
 from lcad.training.start import add_semantics, build_pipeline, start_pipeline
 from ldm.checkpoint import CheckpointError
-from tests.conftest import random_photo, tiny_config
+from tests.conftest import random_photo, tiny_config, train_on
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> str:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("backbone") / "squeezenet.safetensors"
-    weights = torchvision.models.squeezenet1_1(weights=None).state_dict()
-    save_file({name: value for name, value in weights.items() if name.startswith("features.")}, path)
-    return f"squeezenet1_1={path}"
+@pytest.fixture
+def backbone(squeezenet_file) -> str:
+    return f"squeezenet1_1={squeezenet_file}"
 
 
 @pytest.fixture
@@ -52,7 +46,7 @@ def train_by_hand(pipeline: LCADPipeline) -> None:
 def test_features_have_one_scale_and_stay_as_they_are(backbone, size):
     """Of the hint, at the size that is asked for; frozen, whatever a stage says."""
     semantics = SemanticFeatures(backbone).train()
-    semantics.requires_grad_(False)
+    assert not any(value.requires_grad for value in semantics.parameters())
     assert not any(module.training for module in semantics.modules())
     hint = torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1) * 2 - 1
     features = semantics(hint, size)
@@ -113,14 +107,7 @@ def test_training_may_leave_all_but_the_adapter_as_it_is(backbone):
     batch = {"image": torch.rand(2, 3, 32, 32), "caption": ["a cup", "a dog"]}
     assert stage.prepare(batch["image"])["luminance"].shape == (2, 16 + 64, 8, 8)
     before = {name: value.clone() for name, value in stage.state_dict().items()}
-    optimizer = torch.optim.Adam([value for value in stage.parameters() if value.requires_grad], 1e-2)
-    losses = []
-    for _ in range(8):
-        optimizer.zero_grad()
-        loss = stage._loss(batch, torch.Generator().manual_seed(0))
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = train_on(stage, batch, 8, 1e-2)
     changed = {name for name, value in stage.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == trained and losses[-1] < losses[0] - 0.01
 
@@ -129,7 +116,7 @@ def test_what_starts_from_parts_that_have_them_has_an_adapter(pipeline, tmp_path
     pipeline.save_pretrained(tmp_path / "model")
     parts = {"vae": str(tmp_path / "model"), "luminance_encoder": str(tmp_path / "model")}
     started = start_pipeline(None, tiny_config(), init_parts=parts)
-    assert started.unet.semantic_adapter is not None and started.luminance_encoder.semantic_channels == 64
+    assert started.unet.semantic_adapter is not None and started.luminance_encoder.semantics.channels == 64
 
 
 def test_an_adapter_follows_its_sites(pipeline):

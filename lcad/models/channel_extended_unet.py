@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.configuration_utils import register_to_config
@@ -155,7 +154,6 @@ class ExtendedUNet(UNet2DConditionModel):
         setattr(owner, attribute, ExtendedConv2d(getattr(owner, attribute), channels))
         self.site_names.append(site)
 
-    @torch.no_grad()
     def with_settings(self, **settings: Any) -> "ExtendedUNet":
         """This UNet's weights with other `sites` or `semantic_channels`: what is new, also an adapter for other sites,
         starts at zero, the rest is kept."""
@@ -163,9 +161,10 @@ class ExtendedUNet(UNet2DConditionModel):
         options = {name: self.config[name] for name in names if name != "self"}
         extended = ExtendedUNet(**options | settings).to(self.device, self.dtype)
         own = self.state_dict()
-        for name, value in extended.state_dict().items():
-            if name in own and own[name].shape == value.shape:
-                value.copy_(own[name])
+        if extended.site_names != self.site_names:
+            own = {name: value for name, value in own.items() if not name.startswith("semantic_adapter.head.")}
+        kept = {name: own.get(name, value) for name, value in extended.state_dict().items()}
+        extended.load_state_dict(kept)
         return extended
 
     @apply_forward_hook  # as for `forward`: with offloading the weights come to the device first

@@ -74,11 +74,6 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
         encoder.load_state_dict({**semantics.state_dict(prefix="semantics."), **self.state_dict()})
         return encoder.to(self.device, self.dtype).eval()
 
-    @property
-    def semantic_channels(self) -> int:
-        """Of the last feature, those that are not the luminance's."""
-        return 0 if self.semantics is None else self.semantics.channels
-
     def forward(self, hint: Tensor) -> list[Tensor]:
         """Hint (B, 3, H, W) -> luminance features, shallow to deep: (B, C_i, H / 2^i, W / 2^i) each.
 

@@ -34,7 +34,7 @@ def build_backbone(name: str, node: str, key: str) -> nn.Module:
         name: of torchvision's models, such as "vgg16", or "vgg16=<file of weights>", which may hold no more than what
             is needed; without a file torchvision's ImageNet weights are downloaded, and with "vgg16=" none are read.
         node: see torchvision's `get_graph_node_names`.
-        key: of the config that names it, for errors.
+        key: of the config that names it, for errors; <key>_node names the node.
 
     Raises:
         ValueError: an unknown model or node, or a file of another model. CheckpointError: it cannot be read.
@@ -49,7 +49,7 @@ def build_backbone(name: str, node: str, key: str) -> nn.Module:
     try:
         features = create_feature_extractor(model.eval(), [node])
     except ValueError as error:
-        raise ValueError(f"{key}: {node!r} is not in {model_name} ({first_line(error)})") from error
+        raise ValueError(f"{key}_node: {node!r} is not in {model_name} ({first_line(error)})") from error
     if file:
         wanted = features.state_dict()
         given = {entry: value for entry, value in load_state_dict(Path(file)).items() if entry in wanted}

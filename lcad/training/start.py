@@ -35,8 +35,10 @@ def start_pipeline(
         sizes |= {"block_out_channels": list(config.block_out_channels), "scaling_factor": config.scaling_factor}
         model = replace(model, autoencoder=AutoencoderConfig(**sizes), hint_scale=kept["vae"].config.hint_scale)
     pipeline = build_pipeline(model, seed)
-    pipeline.register_modules(**{part: getattr(source, part) for part, source in kept.items()})
-    fit_unet(pipeline)
+    for part, source in kept.items():
+        if backbone := getattr(source, part).config.get("semantic_backbone"):
+            add_semantics(pipeline, f"{backbone}=")  # its weights are the part's
+        getattr(pipeline, part).load_state_dict(getattr(source, part).state_dict())
     return pipeline
 
 
@@ -50,15 +52,9 @@ def add_semantics(pipeline: LCADPipeline, backbone: str) -> None:
         return
     if pipeline.config.hint_scale != "unit":
         raise ValueError(f"latent.semantic_backbone: for models with hint_scale unit, not {pipeline.config.hint_scale}")
-    pipeline.register_modules(luminance_encoder=pipeline.luminance_encoder.with_semantics(backbone))
-    fit_unet(pipeline)
-
-
-def fit_unet(pipeline: LCADPipeline) -> None:
-    """Give the UNet an adapter for the semantic features that the luminance encoder has."""
-    channels = pipeline.luminance_encoder.semantic_channels
-    if channels != pipeline.unet.config.semantic_channels:
-        pipeline.register_modules(unet=pipeline.unet.with_settings(semantic_channels=channels))
+    encoder = pipeline.luminance_encoder.with_semantics(backbone)
+    unet = pipeline.unet.with_settings(semantic_channels=encoder.semantics.channels)
+    pipeline.register_modules(luminance_encoder=encoder, unet=unet)
 
 
 def _load(folder: str, key: str) -> LCADPipeline:
