@@ -255,7 +255,8 @@ class LatentConfig(Checked):
     num_inference_steps: int = key(10, Range(1, 1000))
     """Saved as the model's own; the paper's are 50, which 10 equal with this scheduler (docs/speed.md)."""
     low_frequency_noise: float = key(1.0, SHARE)
-    """Likewise: how much of the low frequencies x_T keeps, see `ldm.sampling.damp_low_frequencies`; the paper: all."""
+    """Likewise, as the next: of what sampling starts from, see `lcad.pipeline.LCADPipeline`."""
+    low_frequency_signal: float = key(0.0, NUMBER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -332,8 +333,7 @@ def load_config(schema: type[StageConfig], path: str | Path, overrides: Sequence
     Raises:
         ConfigError: no such file, not YAML, an unknown key, a wrong type or a missing value, by path.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise ConfigError(f"{path}: no such config; see configs/")
     for override in overrides:
         if "=" not in override:

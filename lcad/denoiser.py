@@ -1,4 +1,4 @@
-"""The denoiser of a sampling call: the UNet under luminance, text, instance masks and guidance.
+"""The denoiser of a sampling call: the UNet under luminance, text, masks and guidance; and what sampling begins with.
 
 Shapes: B results, latents (B, C, h, w).
 """
@@ -8,6 +8,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from lcad.instance_sampling import LogitTargets, Refinement, in_step_range, with_instance_masks
@@ -17,6 +20,8 @@ from lcad.tiling import tiled, tiles
 from ldm.attention import LogitTransform, check_processors, cross_attention_sizes
 from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
 from ldm.guidance import Denoiser, classifier_free_guidance
+from ldm.sampling import damp_low_frequencies, expected_low_frequencies
+from ldm.text_encoder import encode_captions
 
 
 @dataclass(frozen=True)
@@ -158,3 +163,38 @@ def _from_inputs(
 
 def _of_kind(inputs: Inputs, kind: str) -> dict:
     return {name[1]: tensor for name, tensor in inputs.items() if isinstance(name, tuple) and name[0] == kind}
+
+
+def starting_latents(
+    pipeline: DiffusionPipeline,
+    conditions: Conditions,
+    generator: torch.Generator | list[torch.Generator] | None,
+    init: Tensor | None,
+) -> tuple[Tensor | None, Tensor]:
+    """`init_latents` and `x_T` of `ldm.sampling.sample`, as the pipeline's settings have them.
+
+    Args:
+        generator: noise is drawn on the CPU unless one is elsewhere.
+        init: of a size before, to go on from.
+    """
+    first = generator[0] if isinstance(generator, list) and generator else generator
+    device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
+    shape = (len(conditions.luminance), pipeline.vae.config.latent_channels, *conditions.luminance.shape[-2:])
+    noise = randn_tensor(shape, generator=generator, device=device).to(conditions.luminance.device, torch.float32)
+    if init is None and pipeline.config.low_frequency_signal:
+        init = pipeline.config.low_frequency_signal * _expected(pipeline, conditions, noise)
+    return init, damp_low_frequencies(noise, pipeline.config.low_frequency_noise)
+
+
+def _expected(pipeline: DiffusionPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
+    """`expected_low_frequencies` of the photos without captions; none in instance masks, whose colours captions say."""
+    rows, size = len(noise), noise.shape[-2:]
+    text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [""]).expand(rows, -1, -1)
+    plain = Conditions(conditions.luminance, text, [None] * rows, None)
+    denoise = build_denoiser(pipeline.unet, plain, pipeline.scheduler.timesteps, lambda: 1.0, graphs=pipeline._graphs)
+    expected = expected_low_frequencies(denoise, noise, pipeline.scheduler)
+    for row, instances in enumerate(conditions.instances):
+        if instances is not None and instances.phrases:
+            named = F.interpolate(instances.masks.amax(0)[None, None], size, mode="area")[0]
+            expected[row] *= 1 - named.to(expected)
+    return expected

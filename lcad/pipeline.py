@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -17,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from lcad.color import luminance_to_hint
 from lcad.config import LatentConfig, ModelConfig
 from lcad.defaults import PAPER_STEPS
-from lcad.denoiser import Conditions, build_denoiser
+from lcad.denoiser import Conditions, build_denoiser, starting_latents
 from lcad.instance_sampling import Refinement
 from lcad.io.prepared_photo import PreparedPhoto, luminance_features, text_embeddings
 from lcad.masks.types import InstanceMasks, at_model_size
@@ -41,7 +40,7 @@ from lcad.pipeline_inputs import (
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
-from ldm.sampling import damp_low_frequencies, sample
+from ldm.sampling import sample
 from ldm.text_encoder import encode_captions
 
 TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
@@ -60,6 +59,8 @@ class LCADPipeline(Variants):
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
         low_frequency_noise: how much of them x_T keeps, see `ldm.sampling.damp_low_frequencies`; 1 is the paper's.
+        low_frequency_signal: how many times those that the model expects without a caption it has besides, see
+            `ldm.sampling.expected_low_frequencies`; the paper's is 0, which takes no step.
         localizer: weights that find objects, see `with_localizer`.
         lcm_lora: weights for a few steps, see `with_lcm_lora`.
 
@@ -86,6 +87,7 @@ class LCADPipeline(Variants):
         guidance_scale: float = LatentConfig.guidance_scale,
         num_inference_steps: int = PAPER_STEPS,
         low_frequency_noise: float = LatentConfig.low_frequency_noise,
+        low_frequency_signal: float = LatentConfig.low_frequency_signal,
         localizer: LocalizerWeights | None = None,
         lcm_lora: LoraWeights | None = None,
     ):
@@ -106,6 +108,7 @@ class LCADPipeline(Variants):
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
             low_frequency_noise=low_frequency_noise,
+            low_frequency_signal=low_frequency_signal,
         )
 
     @classmethod
@@ -271,16 +274,17 @@ class LCADPipeline(Variants):
             text = torch.cat([text, unconditional.expand_as(text)])
 
         # 3. Denoise, at the model's size and then in tiles if they are asked for
-        z, done, stride = None, 0, latent_stride(self.vae)
+        z, stride = None, latent_stride(self.vae)
         tile = sizes[0][0] // stride, sizes[0][1] // stride
         self.num_timesteps = steps * len(sizes)
-        for size in sizes:
+        for number, size in enumerate(sizes):
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
             conditions = Conditions(features[-1], text, masks_here, refinement)
             self.scheduler.set_timesteps(steps)
-            if latents is None or z is not None:
-                latents = self._draw_latents(len(photos) * copies, size, generator)
+            init = None if z is None else resize(z.float(), conditions.luminance.shape[-2:])
+            if latents is None or number:
+                init, latents = starting_latents(self, conditions, generator, init)
             timesteps = self.scheduler.timesteps
             z = sample(
                 build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
@@ -289,11 +293,10 @@ class LCADPipeline(Variants):
                 steps,
                 generator,
                 self.progress_bar,
-                None if z is None else resize(z.float(), latents.shape[-2:]),
-                TILED_STRENGTH,
-                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, done),
+                init,
+                TILED_STRENGTH if number else 1.0,
+                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, number * steps),
             )
-            done += steps
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         rows, guides = None, features if luminance_guidance else None
@@ -330,13 +333,3 @@ class LCADPipeline(Variants):
         resized = torch.cat([resize(luminance[None], size) for luminance in luminances])  # (B, 1, h, w)
         hint = luminance_to_hint(resized, self.config.hint_scale)
         return self.luminance_encoder(hint.to(self._execution_device, self.luminance_encoder.dtype))
-
-    def _draw_latents(
-        self, count: int, size: tuple[int, int], generator: torch.Generator | list[torch.Generator] | None
-    ) -> Tensor:
-        """x_T (count, C, h / stride, w / stride), drawn on the CPU unless a generator is elsewhere."""
-        first = generator[0] if isinstance(generator, list) and generator else generator
-        device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
-        shape = (count, self.vae.config.latent_channels, *(side // latent_stride(self.vae) for side in size))
-        noise = randn_tensor(shape, generator=generator, device=device)
-        return damp_low_frequencies(noise, self.config.low_frequency_noise)

@@ -65,17 +65,34 @@ def sample(
 
 
 def damp_low_frequencies(noise: Tensor, kept: float) -> Tensor:
-    """Noise (B, C, h, w) of which only `kept` (0 to 1) of the means of cells of 4x4 latents, interpolated, is left.
+    """Noise (B, C, h, w) of whose `low_frequencies` only `kept` (0 to 1) are left.
 
     Stable Diffusion's schedule leaves a little signal at its last time step, so that a model takes the low frequencies
     of pure noise for the photo's and tints large areas at random (Lin et al., Common Diffusion Noise Schedules and
     Sample Steps are Flawed, 2023). With less of them colours come nearer to the likely ones, and vary less by seed.
     """
-    if kept == 1:
-        return noise
-    height, width = noise.shape[-2:]
-    cells = F.adaptive_avg_pool2d(noise, (-(-height // CELL), -(-width // CELL)))
-    return noise - (1 - kept) * F.interpolate(cells, (height, width), mode="bilinear")
+    return noise if kept == 1 else noise - (1 - kept) * low_frequencies(noise)
+
+
+def expected_low_frequencies(denoise: Denoiser, noise: Tensor, scheduler: SchedulerMixin) -> Tensor:
+    """Of the finished latents (B, C, h, w), those that a model expects which is shown none (`damp_low_frequencies`).
+
+    That is a part of what it has learnt to find at the first time step, since none says grey to it. A multiple of them
+    as `init_latents` of all steps tells it the whole; FreeInit (Wu et al. 2023) has them from a finished sample.
+
+    Args:
+        scheduler: its time steps are set.
+    """
+    t = scheduler.timesteps[0]
+    details = scheduler.scale_model_input(damp_low_frequencies(noise, 0) * scheduler.init_noise_sigma, t)
+    return low_frequencies(denoised(scheduler, details, t, denoise(details, t)))
+
+
+def low_frequencies(latents: Tensor) -> Tensor:
+    """The means of cells of 4x4 latents (B, C, h, w), interpolated."""
+    height, width = latents.shape[-2:]
+    cells = F.adaptive_avg_pool2d(latents, (-(-height // CELL), -(-width // CELL)))
+    return F.interpolate(cells, (height, width), mode="bilinear")
 
 
 def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lcad import pipeline as pipeline_module
+from lcad import denoiser
 from lcad.color import rgb_to_lab
 from lcad.config import LatentConfig
-from lcad.instance_sampling import LogitTargets
+from lcad.denoiser import Conditions, starting_latents
+from lcad.instance_sampling import LogitTargets, Refinement
 from lcad.io.images import to_tensor
+from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.text.captions import SCARCE_CAPTION
+from lcad.text.phrases import comma_phrases
 from ldm.checkpoint import CheckpointError
 from ldm.sampling import damp_low_frequencies
 from ldm.schedulers import SCHEDULERS, build_scheduler
@@ -109,7 +112,7 @@ def test_noise_is_drawn_where_the_generator_is(tiny_pipeline, monkeypatch):
         asked.append(device.type)
         return torch.zeros(shape)
 
-    monkeypatch.setattr(pipeline_module, "randn_tensor", randn)
+    monkeypatch.setattr(denoiser, "randn_tensor", randn)
     for generator in (None, torch.Generator(), [torch.Generator()]):
         call(tiny_pipeline, random_photo(0), "a cup", generator=generator, num_inference_steps=1)
     assert asked == ["cpu"] * 3
@@ -291,21 +294,40 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
-def test_a_model_may_start_with_fewer_low_frequencies(tiny_pipeline, tmp_path):
+@pytest.mark.parametrize("signal", [0.0, 2.0])
+def test_a_model_has_low_frequencies_of_its_own_to_start_with(tiny_pipeline, tmp_path, signal):
     """In what it draws itself, as its checkpoint says; latents that are given are taken as they are."""
     damped = tiny_pipeline.with_parts({})
-    damped.register_to_config(low_frequency_noise=0.5)
+    damped.register_to_config(low_frequency_noise=0.5, low_frequency_signal=signal)
     damped.save_pretrained(tmp_path / "model")
     loaded = LCADPipeline.from_pretrained(tmp_path / "model")
     loaded.set_progress_bar_config(disable=True)
 
     def colorized(pipeline, **noise) -> torch.Tensor:
-        return pipeline(random_photo(0, 32, 32), "a red cup", num_inference_steps=2, output_type="pt", **noise).images[
-            0
-        ]
+        photo = random_photo(0, 32, 32)
+        return pipeline(photo, "a red cup", num_inference_steps=2, output_type="pt", **noise).images[0]
 
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     own = colorized(loaded, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5)))
+    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5))) == (signal == 0)
     assert torch.equal(colorized(loaded, latents=noise), colorized(tiny_pipeline, latents=noise))
     assert not torch.equal(own, colorized(tiny_pipeline, generator=torch.Generator().manual_seed(0)))
+
+
+def test_what_is_expected_of_a_photo_is_without_its_caption_and_its_named_objects(tiny_pipeline):
+    pipeline = tiny_pipeline.with_parts({})
+    pipeline.register_to_config(low_frequency_signal=2.0)
+    pipeline.scheduler.set_timesteps(4)
+    luminance, text = torch.randn(2, 16, 8, 8), torch.randn(4, 77, 16)
+    left = torch.zeros(1, 32, 32)
+    left[..., :16] = 1
+    named = InstanceMasks(comma_phrases("the red cup", pipeline.tokenizer), left)
+
+    def expected(text: torch.Tensor, instances: list) -> torch.Tensor:
+        conditions = Conditions(luminance, text, instances, Refinement())
+        return starting_latents(pipeline, conditions, torch.Generator().manual_seed(0), None)[0]
+
+    without, of_one = expected(text, [None, None]), expected(text[:2] + 1, [named, None])
+    assert without.abs().amax((1, 2, 3)).min() > 0
+    assert torch.equal(of_one[1], without[1])
+    assert torch.equal(of_one[0, ..., 4:], without[0, ..., 4:]) and not of_one[0, ..., :4].any()

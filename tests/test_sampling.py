@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldm.guidance import classifier_free_guidance
-from ldm.sampling import damp_low_frequencies, sample
+from ldm.sampling import damp_low_frequencies, expected_low_frequencies, low_frequencies, sample
 from ldm.schedulers import PREDICTIONS, SCHEDULERS, build_scheduler
 
 
@@ -72,3 +72,49 @@ def test_noise_loses_its_low_frequencies_and_little_else(size):
             value.unflatten(2, (4, 8)).unflatten(4, (4, 8)).mean((3, 5)).square().mean() for value in (noise, none)
         ]
         assert of_areas[1] < of_areas[0] / 5 and none.square().mean() > 0.9
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_is_expected_does_not_hang_on_low_frequencies_of_the_noise(name, prediction):
+    """A denoiser sees neither of them, with every scheduler at the variance that it has learnt."""
+    scheduler, noise = build_scheduler(name, prediction), torch.randn(2, 4, 16, 16)
+    alphas, x0, seen = build_scheduler("ddim").alphas_cumprod, torch.randn(2, 4, 16, 16), []
+
+    def denoise(x, t):
+        alpha = alphas[int(t)]
+        seen.append((low_frequencies(x).abs().max(), x.std()))
+        e = (x - alpha.sqrt() * x0) / (1 - alpha).sqrt()
+        return e if prediction == "epsilon" else alpha.sqrt() * e - (1 - alpha).sqrt() * x0
+
+    scheduler.set_timesteps(4)
+    expected = expected_low_frequencies(denoise, noise, scheduler)
+    assert torch.allclose(expected, low_frequencies(x0), atol=1e-3)
+    details = noise - low_frequencies(noise)
+    assert torch.allclose(seen[0][0], low_frequencies(details).abs().max(), atol=1e-2)
+    assert seen[0][1] == pytest.approx(details.std().item(), rel=1e-2)
+
+
+def test_a_sample_starts_at_what_is_expected():
+    """Photos of one even tint each, of mean 0.7 and deviation 1, and the best denoiser that there is of them. Pure
+    noise makes it say half as much tint, at random; with the signal that it knows at the first step, the mean."""
+    mean, scheduler = 0.7, build_scheduler("ddim_trailing", "v_prediction")
+
+    def denoise(x, t):
+        a, pixels = scheduler.alphas_cumprod[int(t)].sqrt(), x.shape[-1] * x.shape[-2]
+        of_mean = x.mean((2, 3), keepdim=True) - a * mean
+        x0 = (mean + a / (a**2 + (1 - a**2) / pixels) * of_mean).expand_as(x)
+        return (a * x - x0) / (1 - a**2).sqrt()
+
+    noise = torch.randn(400, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    scheduler.set_timesteps(20)
+    expected = expected_low_frequencies(denoise, noise, scheduler)
+    known = 2.2 * expected
+    tints = [
+        sample(denoise, x, scheduler, 20, init_latents=init).mean((1, 2, 3))
+        for x, init in ((noise, None), (noise, known), (damp_low_frequencies(noise, 0.5), known))
+    ]
+    means = [tint.mean().item() for tint in tints]
+    assert expected.mean() < 0.6 * mean and abs(means[0]) < 0.6 * mean
+    assert means[1:] == pytest.approx([mean] * 2, abs=0.1)
+    assert tints[2].std() < 0.7 * tints[1].std()

@@ -20,8 +20,14 @@ class Variants(DiffusionPipeline):
         source: the folder that `from_pretrained` has read, also of a hub id; None: made in memory.
     """
 
-    # of a checkpoint's index
-    settings: ClassVar = ("hint_scale", "image_size", "guidance_scale", "num_inference_steps", "low_frequency_noise")
+    # of a checkpoint's index: its sizes, and how it is sampled best
+    sampling_settings: ClassVar = (
+        "guidance_scale",
+        "num_inference_steps",
+        "low_frequency_noise",
+        "low_frequency_signal",
+    )
+    settings: ClassVar = ("hint_scale", "image_size", *sampling_settings)
     source: Path | None = None
     localizer: LocalizerWeights | None = None
     lcm_lora: LoraWeights | None = None

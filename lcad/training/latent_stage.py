@@ -76,8 +76,8 @@ class LatentStage(pl.LightningModule):
     def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
         """The UNet and the text encoder that are trained: the pipeline's, which gets what sampling needs."""
         config = self.config
-        saved = ("guidance_scale", "num_inference_steps", "low_frequency_noise")
-        self.pipeline.register_to_config(**{name: getattr(config, name) for name in saved})
+        saved = {name: getattr(config, name) for name in self.pipeline.sampling_settings}
+        self.pipeline.register_to_config(**saved)
         self.pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
         return self.pipeline.unet, self.pipeline.text_encoder
 
