@@ -1,16 +1,21 @@
 """Weight files that come from strangers: tensors only, no code, one clear line when a file cannot be used."""
 
+import inspect
 import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from diffusers import ConfigMixin
 
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
@@ -129,6 +134,12 @@ def build_with_weights(
     _check_match(type(model).__name__, wanted, tensors, names or {})
     model.load_state_dict(tensors, strict=True, assign=True)
     return model.eval()
+
+
+def rebuilt(model: "ConfigMixin", **settings: Any) -> Any:
+    """A model of diffusers again, of its class and with its settings but these; weights are new, on the CPU."""
+    names = inspect.signature(type(model).__init__).parameters
+    return type(model)(**{name: model.config[name] for name in names if name != "self"} | settings)
 
 
 def _check_match(

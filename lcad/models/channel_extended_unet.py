@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lcad.config import UNetConfig
 from ldm.attention import LogitTransform, set_logit_transform_processors
+from ldm.checkpoint import rebuilt
 
 SITES = {
     "none": "no extension: the plain UNet",
@@ -157,9 +158,7 @@ class ExtendedUNet(UNet2DConditionModel):
     def with_settings(self, **settings: Any) -> "ExtendedUNet":
         """This UNet's weights with other `sites` or `semantic_channels`: what is new, also an adapter for other sites,
         starts at zero, the rest is kept."""
-        names = inspect.signature(ExtendedUNet.__init__).parameters
-        options = {name: self.config[name] for name in names if name != "self"}
-        extended = ExtendedUNet(**options | settings).to(self.device, self.dtype)
+        extended = rebuilt(self, **settings).to(self.device, self.dtype)
         own = self.state_dict()
         if extended.site_names != self.site_names:
             own = {name: value for name, value in own.items() if not name.startswith("semantic_adapter.head.")}

@@ -3,8 +3,6 @@
 Shapes: B photos, H x W pixels; level i has C_i channels at H / 2^i.
 """
 
-import inspect
-
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -12,6 +10,7 @@ from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
 from lcad.models.semantic_features import SemanticFeatures
+from ldm.checkpoint import rebuilt
 
 
 class LuminanceEncoder(ModelMixin, ConfigMixin):
@@ -68,9 +67,7 @@ class LuminanceEncoder(ModelMixin, ConfigMixin):
     def with_semantics(self, backbone: str) -> "LuminanceEncoder":
         """This encoder with a classifier's features, see `SemanticFeatures`, whose errors it raises."""
         semantics = SemanticFeatures(backbone)
-        names = inspect.signature(LuminanceEncoder.__init__).parameters
-        own = {name: self.config[name] for name in names if name != "self"}
-        encoder = LuminanceEncoder(**own | {"semantic_backbone": backbone.partition("=")[0]})
+        encoder = rebuilt(self, semantic_backbone=backbone.partition("=")[0])
         encoder.load_state_dict({**semantics.state_dict(prefix="semantics."), **self.state_dict()})
         return encoder.to(self.device, self.dtype).eval()
 
