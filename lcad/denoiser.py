@@ -21,7 +21,6 @@ from ldm.attention import LogitTransform, check_processors, cross_attention_size
 from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
 from ldm.guidance import Denoiser, classifier_free_guidance
 from ldm.sampling import damp_low_frequencies, expected_low_frequencies
-from ldm.text_encoder import encode_captions
 
 
 @dataclass(frozen=True)
@@ -168,12 +167,14 @@ def _of_kind(inputs: Inputs, kind: str) -> dict:
 def starting_latents(
     pipeline: DiffusionPipeline,
     conditions: Conditions,
+    no_text: Tensor | None,
     generator: torch.Generator | list[torch.Generator] | None,
     init: Tensor | None,
 ) -> tuple[Tensor | None, Tensor]:
     """`init_latents` and `x_T` of `ldm.sampling.sample`, as the pipeline's settings have them.
 
     Args:
+        no_text: (1, 77, D), of the empty caption; None: nothing is expected.
         generator: noise is drawn on the CPU unless one is elsewhere.
         init: of a size before, to go on from.
     """
@@ -181,16 +182,15 @@ def starting_latents(
     device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
     shape = (len(conditions.luminance), pipeline.vae.config.latent_channels, *conditions.luminance.shape[-2:])
     noise = randn_tensor(shape, generator=generator, device=device).to(conditions.luminance.device, torch.float32)
-    if init is None and pipeline.config.low_frequency_signal:
-        init = pipeline.config.low_frequency_signal * _expected(pipeline, conditions, noise)
+    if init is None and no_text is not None:
+        init = pipeline.config.low_frequency_signal * _expected(pipeline, conditions, no_text, noise)
     return init, damp_low_frequencies(noise, pipeline.config.low_frequency_noise)
 
 
-def _expected(pipeline: DiffusionPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
+def _expected(pipeline: DiffusionPipeline, conditions: Conditions, no_text: Tensor, noise: Tensor) -> Tensor:
     """`expected_low_frequencies` of the photos without captions; none in instance masks, whose colours captions say."""
     rows, size = len(noise), noise.shape[-2:]
-    text = encode_captions(pipeline.tokenizer, pipeline.text_encoder, [""]).expand(rows, -1, -1)
-    plain = Conditions(conditions.luminance, text, [None] * rows, None)
+    plain = Conditions(conditions.luminance, no_text.expand(rows, -1, -1), [None] * rows, None)
     denoise = build_denoiser(pipeline.unet, plain, pipeline.scheduler.timesteps, lambda: 1.0, graphs=pipeline._graphs)
     expected = expected_low_frequencies(denoise, noise, pipeline.scheduler)
     for row, instances in enumerate(conditions.instances):

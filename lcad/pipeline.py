@@ -4,6 +4,7 @@ Shapes: B photos, H x W a photo's own size, h x w the size the model works at.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -268,10 +269,7 @@ class LCADPipeline(Variants):
             else instance_masks(mask, text, self.tokenizer, (photo.height, photo.width))
             for mask, text, photo in zip(mask_list, captions, photos, strict=True)
         ]  # fmt: skip
-        text = text_embeddings(self, photos, captions).repeat_interleave(copies, 0)
-        if self._guidance_scale != 1:  # unconditional rows behind them
-            unconditional = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
-            text = torch.cat([text, unconditional.expand_as(text)])
+        text, no_text = self._encode(photos, captions, negative_prompt, copies)
 
         # 3. Denoise, at the model's size and then in tiles if they are asked for
         z, stride = None, latent_stride(self.vae)
@@ -284,7 +282,7 @@ class LCADPipeline(Variants):
             self.scheduler.set_timesteps(steps)
             init = None if z is None else resize(z.float(), conditions.luminance.shape[-2:])
             if latents is None or number:
-                init, latents = starting_latents(self, conditions, generator, init)
+                init, latents = starting_latents(self, conditions, no_text, generator, init)
             timesteps = self.scheduler.timesteps
             z = sample(
                 build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
@@ -310,6 +308,16 @@ class LCADPipeline(Variants):
         results = in_form(results, output_type)
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results, colors=rows) if return_dict else (results,)
+
+    def _encode(
+        self, photos: list[PreparedPhoto], captions: list[str], negative_prompt: str, copies: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Text as in `Conditions`, and of the empty caption (1, 77, D) if sampling starts from what is expected."""
+        encode = cache(lambda caption: encode_captions(self.tokenizer, self.text_encoder, [caption]))
+        text = text_embeddings(self, photos, captions).repeat_interleave(copies, 0)
+        if self._guidance_scale != 1:
+            text = torch.cat([text, encode(negative_prompt).expand_as(text)])
+        return text, encode("") if self.config.low_frequency_signal else None
 
     def find_masks(self, photos: list[Photo], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the

@@ -318,16 +318,32 @@ def test_what_is_expected_of_a_photo_is_without_its_caption_and_its_named_object
     pipeline = tiny_pipeline.with_parts({})
     pipeline.register_to_config(low_frequency_signal=2.0)
     pipeline.scheduler.set_timesteps(4)
-    luminance, text = torch.randn(2, 16, 8, 8), torch.randn(4, 77, 16)
+    luminance, text, no_text = torch.randn(2, 16, 8, 8), torch.randn(4, 77, 16), torch.randn(1, 77, 16)
     left = torch.zeros(1, 32, 32)
     left[..., :16] = 1
     named = InstanceMasks(comma_phrases("the red cup", pipeline.tokenizer), left)
 
     def expected(text: torch.Tensor, instances: list) -> torch.Tensor:
         conditions = Conditions(luminance, text, instances, Refinement())
-        return starting_latents(pipeline, conditions, torch.Generator().manual_seed(0), None)[0]
+        return starting_latents(pipeline, conditions, no_text, torch.Generator().manual_seed(0), None)[0]
 
     without, of_one = expected(text, [None, None]), expected(text[:2] + 1, [named, None])
     assert without.abs().amax((1, 2, 3)).min() > 0
     assert torch.equal(of_one[1], without[1])
     assert torch.equal(of_one[0, ..., 4:], without[0, ..., 4:]) and not of_one[0, ..., :4].any()
+
+
+def test_texts_are_encoded_once_and_before_other_parts_run(tiny_pipeline, monkeypatch):
+    """As `model_cpu_offload_seq` says: an encoder that was needed again would come back to the device."""
+    pipeline, order = tiny_pipeline.with_parts({}), []
+    pipeline.register_to_config(low_frequency_signal=2.0)
+    for part in (pipeline.text_encoder, pipeline.luminance_encoder, pipeline.unet):
+        forward = part.forward
+        monkeypatch.setattr(
+            part,
+            "forward",
+            lambda *args, _part=part, _forward=forward, **options: order.append(_part) or _forward(*args, **options),
+        )
+    call(pipeline, random_photo(0), "a cup", guidance_scale=2.0)
+    assert [part is pipeline.text_encoder for part in order[:3]] == [True, True, False]
+    assert pipeline.text_encoder not in order[3:] and pipeline.unet in order[3:]
