@@ -1,7 +1,6 @@
 """The typed configs of both training stages: every key, its type and its meaning.
 
-A YAML file and `key=value` overrides are merged into these; an unknown key, a wrong type or a value that is not
-allowed is an error that names the key's path. Keys of version 0.1 are taken, with a line that says the new name.
+A YAML file and `key=value` overrides are merged into these; what is not allowed is an error that names the key's path.
 """
 
 from collections.abc import Sequence
@@ -129,7 +128,6 @@ class DataConfig(SourceConfig):
     caption_dropout: float = key(0.1, SHARE)
     """Probability that a caption is dropped, for classifier-free guidance."""
     num_workers: int = key(2, NATURAL)
-    """Processes that read photos."""
     packed: list[str] = field(default_factory=list)
     """Folders of a pack (scripts/pack_data.py) of all the above."""
     resident: bool = False
@@ -217,6 +215,8 @@ class LatentConfig(Checked):
     """Put channel-extended convolutions there; None: as in `init`."""
     prediction_type: str | None = key(None, ("epsilon", "v_prediction"))
     """What the UNet learns to predict; None: as in `init`."""
+    rescale_betas_zero_snr: bool | None = None
+    """The last time step is pure noise, see `ldm.schedulers.build_scheduler`; None: as in `init`. The paper: not."""
     timestep_shift: float = key(1.0, POSITIVE)
     """Above 1 there is more of the training at high noise; see `draw_timesteps`."""
     instance_sampling_probability: float = key(0.0, SHARE)

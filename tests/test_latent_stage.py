@@ -41,6 +41,22 @@ def test_loss_of_a_network_that_predicts_zero(prediction):
     assert stage.pipeline.config.guidance_scale == LatentConfig().guidance_scale
 
 
+def test_at_the_last_time_step_of_zero_snr_the_colours_are_learnt_from_pure_noise():
+    """There v is -z. What is sampled with, also in a few steps, has the schedule that was trained on."""
+    config = LatentConfig(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    stage = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig())
+    torch.nn.init.zeros_(stage.unet.conv_out.weight)
+    torch.nn.init.zeros_(stage.unet.conv_out.bias)
+    z, noise, text = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 16)
+    loss = stage.predict_loss(z, None, text, torch.tensor([999, 999]), noise)
+    assert loss.item() == pytest.approx(z.square().mean().item(), rel=1e-5)
+    schedules = [stage.schedule, stage.pipeline.scheduler, stage.pipeline.for_few_steps(stage.unet).scheduler]
+    schedules.append(LatentStage(stage.pipeline, LatentConfig(), TrainerConfig()).pipeline.scheduler)  # as in `init`
+    assert all(torch.equal(schedule.alphas_cumprod, stage.schedule.alphas_cumprod) for schedule in schedules)
+    own = LatentConfig(rescale_betas_zero_snr=False)
+    assert LatentStage(stage.pipeline, own, TrainerConfig()).schedule.alphas_cumprod[-1] > 0
+
+
 def test_what_a_model_is_sampled_with_is_saved_with_it():
     config = LatentConfig(scheduler="dpmpp", num_inference_steps=7, guidance_scale=3, prediction_type="v_prediction")
     pipeline = LatentStage(build_pipeline(tiny_config()), config, TrainerConfig()).pipeline

@@ -5,7 +5,7 @@ import torch
 
 from ldm.guidance import classifier_free_guidance
 from ldm.sampling import damp_low_frequencies, expected_low_frequencies, low_frequencies, sample
-from ldm.schedulers import PREDICTIONS, SCHEDULERS, build_scheduler
+from ldm.schedulers import PREDICTIONS, SCHEDULERS, WITHOUT_ZERO_SNR, build_scheduler, scheduler_like
 
 
 def exact_denoiser(scheduler, x0):
@@ -53,6 +53,16 @@ def test_unknown_scheduler_is_named():
         build_scheduler("ddim", "x0")
 
 
+def test_what_starts_from_pure_noise_is_checked():
+    with pytest.raises(ValueError, match="rescale_betas_zero_snr: got prediction 'epsilon'; .* v_prediction"):
+        build_scheduler("ddim", zero_snr=True)
+    own = build_scheduler("ddim", "v_prediction", zero_snr=True)
+    for name in WITHOUT_ZERO_SNR:
+        with pytest.raises(ValueError, match=f"scheduler '{name}' cannot start from pure noise.*; allowed: ddim, "):
+            scheduler_like(name, own)
+    assert own.alphas_cumprod[-1] == 0 and scheduler_like("lcm", own).alphas_cumprod[-1] == 0
+
+
 def test_guidance_formula():
     def predict(x, t):
         return torch.cat([torch.full((1, 1), 3.0), torch.full((1, 1), 1.0)])
@@ -95,10 +105,8 @@ def test_what_is_expected_does_not_hang_on_low_frequencies_of_the_noise(name, pr
     assert seen[0][1] == pytest.approx(details.std().item(), rel=1e-2)
 
 
-def test_a_sample_starts_at_what_is_expected():
-    """Photos of one even tint each, of mean 0.7 and deviation 1, and the best denoiser that there is of them. Pure
-    noise makes it say half as much tint, at random; with the signal that it knows at the first step, the mean."""
-    mean, scheduler = 0.7, build_scheduler("ddim_trailing", "v_prediction")
+def denoiser_of_tints(scheduler, mean):
+    """The best that there is of photos of one even tint each, of this mean and deviation 1."""
 
     def denoise(x, t):
         a, pixels = scheduler.alphas_cumprod[int(t)].sqrt(), x.shape[-1] * x.shape[-2]
@@ -106,14 +114,34 @@ def test_a_sample_starts_at_what_is_expected():
         x0 = (mean + a / (a**2 + (1 - a**2) / pixels) * of_mean).expand_as(x)
         return (a * x - x0) / (1 - a**2).sqrt()
 
+    return denoise
+
+
+def tints_of(denoise, scheduler, noise, init_latents=None):
+    return sample(denoise, noise, scheduler, 20, init_latents=init_latents).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("name", sorted({*SCHEDULERS} - {*WITHOUT_ZERO_SNR, "ddim"}))  # whose steps begin after it
+def test_a_model_that_has_seen_pure_noise_tints_it_as_photos_are(name):
+    noise, mean = torch.randn(400, 1, 16, 16, generator=torch.Generator().manual_seed(0)), 0.7
+    made = {}
+    for zero_snr in (False, True):
+        scheduler = build_scheduler(name, "v_prediction", zero_snr)
+        made[zero_snr] = tints_of(denoiser_of_tints(scheduler, mean), scheduler, noise).mean()
+    assert made[True] == pytest.approx(mean, abs=0.15) and made[False] < made[True] - 0.15
+
+
+def test_a_sample_starts_at_what_is_expected():
+    """Pure noise makes a model say half as much tint, at random; with the signal that it knows at the first step, the
+    mean."""
+    mean, scheduler = 0.7, build_scheduler("ddim_trailing", "v_prediction")
+    denoise = denoiser_of_tints(scheduler, mean)
     noise = torch.randn(400, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     scheduler.set_timesteps(20)
     expected = expected_low_frequencies(denoise, noise, scheduler)
     known = 2.2 * expected
-    tints = [
-        sample(denoise, x, scheduler, 20, init_latents=init).mean((1, 2, 3))
-        for x, init in ((noise, None), (noise, known), (damp_low_frequencies(noise, 0.5), known))
-    ]
+    starts = (noise, None), (noise, known), (damp_low_frequencies(noise, 0.5), known)
+    tints = [tints_of(denoise, scheduler, x, init) for x, init in starts]
     means = [tint.mean().item() for tint in tints]
     assert expected.mean() < 0.6 * mean and abs(means[0]) < 0.6 * mean
     assert means[1:] == pytest.approx([mean] * 2, abs=0.1)

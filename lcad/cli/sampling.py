@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ldm.schedulers import SCHEDULERS, build_scheduler
+from ldm.schedulers import SCHEDULERS, scheduler_like
 
 if TYPE_CHECKING:
     from lcad.pipeline import LCADPipeline
@@ -26,7 +26,11 @@ def check_sampling(args: argparse.Namespace, parser: argparse.ArgumentParser) ->
 
 
 def with_sampling(pipeline: "LCADPipeline", args: argparse.Namespace) -> "LCADPipeline":
-    """The pipeline with the scheduler asked for, or for a few steps; raises ValueError: it has no weights for these."""
+    """The pipeline with the scheduler asked for, or for a few steps.
+
+    Raises:
+        ValueError: a scheduler that does not go with the model, or no weights for a few steps.
+    """
     if args.scheduler:
-        pipeline.scheduler = build_scheduler(args.scheduler, pipeline.scheduler.config.prediction_type)
+        pipeline.scheduler = scheduler_like(args.scheduler, pipeline.scheduler)
     return pipeline.with_lcm_lora() if args.fast else pipeline

@@ -10,7 +10,7 @@ from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.lcm_lora import GUIDANCE, STEPS, LoraWeights, with_lora
 from lcad.models.localizer import LocalizerWeights, localizer_parts
 from ldm.cuda_graphs import GraphCache
-from ldm.schedulers import build_scheduler
+from ldm.schedulers import scheduler_like
 
 
 class Variants(DiffusionPipeline):
@@ -66,7 +66,7 @@ class Variants(DiffusionPipeline):
     def for_few_steps(self, unet: ExtendedUNet) -> Self:
         """This pipeline with a consistency model in place of its UNet, and what samples with one."""
         fast = self.with_parts({"unet": unet})
-        fast.register_modules(scheduler=build_scheduler("lcm", self.scheduler.config.prediction_type))
+        fast.register_modules(scheduler=scheduler_like("lcm", self.scheduler))
         fast.register_to_config(guidance_scale=GUIDANCE, num_inference_steps=STEPS)
         fast.source, fast._found_by = self.source, self
         return fast

@@ -17,7 +17,7 @@ from lcad.models.lcm_lora import add_lora, take_lora
 from lcad.pipeline import LCADPipeline
 from lcad.training.latent_stage import LatentStage
 from ldm.attention import LogitTransform
-from ldm.schedulers import build_scheduler
+from ldm.schedulers import scheduler_like
 from ldm.text_encoder import encode_captions
 
 
@@ -28,9 +28,9 @@ class DistillationStage(LatentStage):
 
     config: DistillationConfig
 
-    def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
+    def _start(self) -> tuple[ExtendedUNet, CLIPTextModel]:
         add_lora(self.pipeline.unet, self.config.lora_rank, self.config.lora_layers)
-        self.consistency = build_scheduler("lcm", prediction)
+        self.consistency = scheduler_like("lcm", self.schedule)
         return self.pipeline.unet, self.pipeline.text_encoder
 
     def predict_loss(

@@ -36,7 +36,7 @@ from lcad.training.teacher import AlignmentHead, Teacher
 from ldm.attention import LogitTransform
 from ldm.autoencoder import posterior
 from ldm.sampling import split_prediction
-from ldm.schedulers import build_scheduler, build_training_schedule
+from ldm.schedulers import build_training_schedule, has_zero_snr, scheduler_like
 from ldm.text_encoder import encode_captions, encode_text, tokenize
 
 
@@ -57,7 +57,11 @@ class LatentStage(pl.LightningModule):
         if config.sites is not None and config.sites != pipeline.unet.config.sites:
             pipeline.register_modules(unet=pipeline.unet.with_settings(sites=config.sites))
         prediction = config.prediction_type or pipeline.scheduler.config.prediction_type
-        self.unet, self.text_encoder = self._start(prediction)
+        zero_snr = config.rescale_betas_zero_snr
+        self.schedule = build_training_schedule(
+            prediction, has_zero_snr(pipeline.scheduler) if zero_snr is None else zero_snr
+        )
+        self.unet, self.text_encoder = self._start()
         self.vae, self.luminance_encoder = pipeline.vae, pipeline.luminance_encoder
         for frozen in (self.vae, self.luminance_encoder):
             frozen.requires_grad_(False)
@@ -69,16 +73,15 @@ class LatentStage(pl.LightningModule):
         self.lpips = build_lpips("vgg", config.perceptual_backbone) if config.perceptual_weight else None
         if trainer_config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        self.schedule = build_training_schedule(prediction)
         self._compiled: Callable | None = None
         self.strict_loading = False  # frozen weights come from `init`, not from the resume checkpoint
 
-    def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
+    def _start(self) -> tuple[ExtendedUNet, CLIPTextModel]:
         """The UNet and the text encoder that are trained: the pipeline's, which gets what sampling needs."""
         config = self.config
         saved = {name: getattr(config, name) for name in self.pipeline.sampling_settings}
         self.pipeline.register_to_config(**saved)
-        self.pipeline.register_modules(scheduler=build_scheduler(config.scheduler, prediction))
+        self.pipeline.register_modules(scheduler=scheduler_like(config.scheduler, self.schedule))
         return self.pipeline.unet, self.pipeline.text_encoder
 
     def named_parts(self) -> dict[str, nn.Parameter]:

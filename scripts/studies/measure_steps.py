@@ -35,7 +35,7 @@ from lcad.io.prepared_photo import PreparedPhoto
 from lcad.masks.sources import build_finder
 from lcad.pipeline import LCADPipeline
 from lcad.text.captions import read_captions
-from ldm.schedulers import SCHEDULERS, build_scheduler
+from ldm.schedulers import SCHEDULERS, scheduler_like
 
 SIZE = 256
 BATCH = 8
@@ -60,7 +60,7 @@ def set_up(pipeline: LCADPipeline, setting: Setting) -> LCADPipeline:
     if name == DISTILLED:
         made = pipeline.with_lcm_lora()
     else:
-        scheduler = build_scheduler(name, pipeline.scheduler.config.prediction_type)
+        scheduler = scheduler_like(name, pipeline.scheduler)
         made = pipeline
         made.scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=spacing)
     made.register_to_config(num_inference_steps=steps)
