@@ -26,7 +26,7 @@ class LocalizerStage(LatentStage):
     the latents nothing is used: objects are found before there are colours, which would tell where a red one is.
     """
 
-    def _start(self, prediction: str) -> tuple[ExtendedUNet, CLIPTextModel]:
+    def _start(self) -> tuple[ExtendedUNet, CLIPTextModel]:
         """Copies of the localizer's parts, or of the colorizer's if there is none."""
         start = self.pipeline.with_localizer()
         return copy.deepcopy(start.unet), copy.deepcopy(start.text_encoder)
