@@ -3,6 +3,7 @@
 A new scheduler is one new row in `SCHEDULERS`; it must take both `PREDICTIONS`.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # commands list the names before anything is loaded
@@ -33,7 +34,6 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "heun": ("HeunDiscreteScheduler", dict(steps_offset=1)),
     "pndm": ("PNDMScheduler", dict(skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)),
 }
-WITHOUT_ZERO_SNR = ("heun", "pndm")  # diffusers' have no such option
 
 
 def build_scheduler(name: str = "ddim", prediction: str = "epsilon", zero_snr: bool = False) -> "SchedulerMixin":
@@ -52,14 +52,21 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon", zero_snr: b
         raise ValueError(f"unknown scheduler {name!r}; allowed: {', '.join(SCHEDULERS)}")
     if zero_snr and prediction != "v_prediction":
         raise ValueError(f"rescale_betas_zero_snr: got prediction {prediction!r}; pure noise asks for v_prediction")
-    if zero_snr and name in WITHOUT_ZERO_SNR:
-        allowed = ", ".join(row for row in SCHEDULERS if row not in WITHOUT_ZERO_SNR)
+    if zero_snr and not takes_zero_snr(name):
+        allowed = ", ".join(row for row in SCHEDULERS if takes_zero_snr(row))
         raise ValueError(f"scheduler {name!r} cannot start from pure noise, as this model does; allowed: {allowed}")
     import diffusers
 
     class_name, options = SCHEDULERS[name]
     options = options | (dict(rescale_betas_zero_snr=True) if zero_snr else {})
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction, **options)
+
+
+def takes_zero_snr(name: str) -> bool:
+    """Has diffusers' class of that row the option?"""
+    import diffusers
+
+    return "rescale_betas_zero_snr" in inspect.signature(getattr(diffusers, SCHEDULERS[name][0])).parameters
 
 
 def scheduler_like(name: str, scheduler: "SchedulerMixin") -> "SchedulerMixin":

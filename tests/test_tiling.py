@@ -7,7 +7,7 @@ from lcad.io.images import to_tensor
 from lcad.masks.types import InstanceMasks
 from lcad.text.phrases import comma_phrases
 from lcad.tiling import tiled, tiles
-from ldm.schedulers import SCHEDULERS, build_scheduler
+from ldm.schedulers import SCHEDULERS, scheduler_like
 from tests.conftest import random_photo
 
 
@@ -38,8 +38,7 @@ def test_predictions_are_averaged():
 
 @pytest.mark.parametrize("scheduler", list(SCHEDULERS))
 def test_a_photo_in_tiles(tiny_pipeline, scheduler, monkeypatch):
-    own = tiny_pipeline.scheduler
-    monkeypatch.setattr(tiny_pipeline, "scheduler", build_scheduler(scheduler, own.config.prediction_type))
+    monkeypatch.setattr(tiny_pipeline, "scheduler", scheduler_like(scheduler, tiny_pipeline.scheduler))
     photo = to_tensor(random_photo(3, 96, 64))
     assert tiny_pipeline.model_sizes(64, 96, tiled_side=96) == ((28, 40), (64, 96))
     assert tiny_pipeline.model_sizes(64, 96, tiled_side=32) == ((28, 40),), "nothing to gain"
