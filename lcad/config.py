@@ -256,7 +256,7 @@ class LatentConfig(Checked):
     """Saved as the model's own; the paper's are 50, which 10 equal with this scheduler (docs/speed.md)."""
     low_frequency_noise: float = key(1.0, SHARE)
     """Likewise, as the next: of what sampling starts from, see `lcad.pipeline.LCADPipeline`."""
-    low_frequency_signal: float = key(0.0, NUMBER)
+    second_pass_size: int = key(0, NATURAL)
 
     def __post_init__(self) -> None:
         super().__post_init__()

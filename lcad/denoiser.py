@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -20,7 +19,7 @@ from lcad.tiling import tiled, tiles
 from ldm.attention import LogitTransform, check_processors, cross_attention_sizes
 from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
 from ldm.guidance import Denoiser, classifier_free_guidance
-from ldm.sampling import damp_low_frequencies, expected_low_frequencies
+from ldm.sampling import damp_low_frequencies
 
 
 @dataclass(frozen=True)
@@ -165,36 +164,16 @@ def _of_kind(inputs: Inputs, kind: str) -> dict:
 
 
 def starting_latents(
-    pipeline: DiffusionPipeline,
-    conditions: Conditions,
-    no_text: Tensor | None,
-    generator: torch.Generator | list[torch.Generator] | None,
-    init: Tensor | None,
-) -> tuple[Tensor | None, Tensor]:
-    """`init_latents` and `x_T` of `ldm.sampling.sample`, as the pipeline's settings have them.
+    pipeline: DiffusionPipeline, luminance: Tensor, generator: torch.Generator | list[torch.Generator] | None
+) -> Tensor:
+    """x_T (B, C, h, w), as the pipeline's settings have it.
 
     Args:
-        no_text: (1, 77, D), of the empty caption; None: nothing is expected.
+        luminance: (B, C_l, h, w), as in `Conditions`.
         generator: noise is drawn on the CPU unless one is elsewhere.
-        init: of a size before, to go on from.
     """
     first = generator[0] if isinstance(generator, list) and generator else generator
     device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
-    shape = (len(conditions.luminance), pipeline.vae.config.latent_channels, *conditions.luminance.shape[-2:])
-    noise = randn_tensor(shape, generator=generator, device=device).to(conditions.luminance.device, torch.float32)
-    if init is None and no_text is not None:
-        init = pipeline.config.low_frequency_signal * _expected(pipeline, conditions, no_text, noise)
-    return init, damp_low_frequencies(noise, pipeline.config.low_frequency_noise)
-
-
-def _expected(pipeline: DiffusionPipeline, conditions: Conditions, no_text: Tensor, noise: Tensor) -> Tensor:
-    """`expected_low_frequencies` of the photos without captions; none in instance masks, whose colours captions say."""
-    rows, size = len(noise), noise.shape[-2:]
-    plain = Conditions(conditions.luminance, no_text.expand(rows, -1, -1), [None] * rows, None)
-    denoise = build_denoiser(pipeline.unet, plain, pipeline.scheduler.timesteps, lambda: 1.0, graphs=pipeline._graphs)
-    expected = expected_low_frequencies(denoise, noise, pipeline.scheduler)
-    for row, instances in enumerate(conditions.instances):
-        if instances is not None and instances.phrases:
-            named = F.interpolate(instances.masks.amax(0)[None, None], size, mode="area")[0]
-            expected[row] *= 1 - named.to(expected)
-    return expected
+    shape = (len(luminance), pipeline.vae.config.latent_channels, *luminance.shape[-2:])
+    noise = randn_tensor(shape, generator=generator, device=device).to(luminance.device, torch.float32)
+    return damp_low_frequencies(noise, pipeline.config.low_frequency_noise)

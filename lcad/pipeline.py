@@ -4,7 +4,6 @@ Shapes: B photos, H x W a photo's own size, h x w the size the model works at.
 """
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from lcad.masks.types import InstanceMasks, at_model_size
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.guided_decoder import decode_pictures
 from lcad.models.lcm_lora import LoraWeights, read_lora, write_lora
-from lcad.models.loading import download, load_parts, read_index
+from lcad.models.loading import download, load_parts, read_index, read_settings
 from lcad.models.localizer import LocalizerWeights, read_localizer, write_localizer
 from lcad.models.luminance_encoder import LuminanceEncoder
 from lcad.models.variants import Variants
@@ -41,14 +40,15 @@ from lcad.pipeline_inputs import (
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
 from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
-from ldm.sampling import sample
+from ldm.sampling import sample, steps_taken
 from ldm.text_encoder import encode_captions
 
-TILED_STRENGTH = 0.5  # of the steps, for tiles: they begin from the smaller result under that much noise
+LATER_STRENGTH = 0.5  # of the steps, at later sizes: they begin from the smaller result under that much noise
 LONGEST_ASPECT = 8  # of photos that the model works on at its own area; longer ones keep the long side of this aspect
 
 Photo = Image.Image | Tensor | PreparedPhoto
 Masks = Tensor | np.ndarray | InstanceMasks | None
+Size = tuple[int, int]
 
 
 class LCADPipeline(Variants):
@@ -60,17 +60,17 @@ class LCADPipeline(Variants):
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
         low_frequency_noise: how much of them x_T keeps, see `ldm.sampling.damp_low_frequencies`; 1 is the paper's.
-        low_frequency_signal: how many times those that the model expects without a caption it has besides, see
-            `ldm.sampling.expected_low_frequencies`; the paper's is 0, which takes no step.
+        second_pass_size: a greater image_size, at which the result of a photo that has so many pixels is worked out
+            again, as a whole; 0 is the paper's: it is not.
         localizer: weights that find objects, see `with_localizer`.
         lcm_lora: weights for a few steps, see `with_lcm_lora`.
 
     Attributes:
-        num_timesteps: of the call in progress.
+        num_timesteps: steps of the call in progress, of all sizes together.
     """
 
     _guidance_scale: float = 1.0  # of the call in progress; diffusers would write a plain attribute into the config
-    num_timesteps: int | None = None
+    num_timesteps: int = 0
 
     model_cpu_offload_seq = "text_encoder->luminance_encoder->unet->vae"
     _callback_tensor_inputs = list(CALLBACK_TENSORS)
@@ -88,7 +88,7 @@ class LCADPipeline(Variants):
         guidance_scale: float = LatentConfig.guidance_scale,
         num_inference_steps: int = PAPER_STEPS,
         low_frequency_noise: float = LatentConfig.low_frequency_noise,
-        low_frequency_signal: float = LatentConfig.low_frequency_signal,
+        second_pass_size: int = LatentConfig.second_pass_size,
         localizer: LocalizerWeights | None = None,
         lcm_lora: LoraWeights | None = None,
     ):
@@ -109,7 +109,7 @@ class LCADPipeline(Variants):
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
             low_frequency_noise=low_frequency_noise,
-            low_frequency_signal=low_frequency_signal,
+            second_pass_size=second_pass_size,
         )
 
     @classmethod
@@ -137,7 +137,7 @@ class LCADPipeline(Variants):
             folder = download(str(source), **hub_options)
         index = read_index(folder, cls.__name__, cls.settings[:2])
         parts = load_parts(folder, torch_dtype, variant)
-        settings = {name: index[name] for name in cls.settings if name in index}
+        settings = read_settings(folder, index, cls.settings)
         beside = {"localizer": read_localizer(folder, parts), "lcm_lora": read_lora(folder, parts["unet"])}
         pipeline = cls(**parts, **settings, **beside)
         pipeline.source = folder
@@ -151,24 +151,30 @@ class LCADPipeline(Variants):
         if self.lcm_lora is not None:
             write_lora(Path(save_directory), self.lcm_lora, self.unet.dtype)
 
-    def model_size(self, height: int, width: int, long_side: int | None = None) -> tuple[int, int]:
+    def model_size(self, height: int, width: int, long_side: int | None = None, area_side: float | None = None) -> Size:
         """The size (h, w) the model works at, in the photo's aspect and whole strides.
 
         Args:
-            long_side: of that size; None: about image_size^2 pixels, fewer beyond `LONGEST_ASPECT`.
+            long_side: of that size; None: about area_side^2 pixels, fewer beyond `LONGEST_ASPECT`.
+            area_side: None: image_size.
         """
-        stride, area_side = latent_stride(self.vae), self.config.image_size
+        stride, area_side = latent_stride(self.vae), area_side or self.config.image_size
         own = min(area_side / (height * width) ** 0.5, area_side * LONGEST_ASPECT**0.5 / max(height, width))
         scale = long_side / max(height, width) if long_side else own
         return tuple(max(2, round(side * scale / stride)) * stride for side in (height, width))
 
     def model_sizes(
         self, height: int, width: int, long_side: int | None = None, tiled_side: int | None = None
-    ) -> tuple[tuple[int, int], ...]:
-        """`model_size`, and the size of the tiles together if they are asked for and cover more."""
-        size = self.model_size(height, width, long_side)
-        covered = size if tiled_side is None else self.model_size(height, width, tiled_side)
-        return (size, covered) if max(covered) > max(size) else (size,)
+    ) -> tuple[Size, ...]:
+        """`model_size`, the second pass's if the model has one, of no more pixels than the photo has, and that of the
+        tiles together if they are asked for; each only if it is larger than the one before."""
+        sizes = [self.model_size(height, width, long_side)]
+        again = min(self.config.second_pass_size, (height * width) ** 0.5)
+        later = [self.model_size(height, width, area_side=again)] if again else []
+        later += [self.model_size(height, width, tiled_side)] if tiled_side else []
+        for size in later:
+            sizes += [size] if max(size) > max(sizes[-1]) else []
+        return tuple(sizes)
 
     def enable_cuda_graphs(self, limit: int = GRAPHS, capture: Capture | None = None) -> None:
         """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them, to the same pixels.
@@ -236,8 +242,8 @@ class LCADPipeline(Variants):
                 of one size; `latent`, (B, C, h / stride, w / stride), scaled; or `decoded`: the decoded pictures
                 (3, h, w) at the model's size, for `lcad.upsampling.transfer_chroma_strips`, also to a large photo.
             long_side: see `model_size`; the model has learnt at about its image_size and finds less far from it.
-            tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the first
-                size, see `lcad.tiling`. All tiles begin from the colours found at the first size.
+            tiled_side: a greater long side, at which the result is then worked out in overlapping tiles of the size
+                before, see `lcad.tiling`. All tiles begin from the colours found at that size.
             negative_prompt: what the unconditional half reads.
             num_images_per_prompt: results of each photo, one after the other.
             return_dict: False gives a tuple in place of `LCADPipelineOutput`.
@@ -269,20 +275,23 @@ class LCADPipeline(Variants):
             else instance_masks(mask, text, self.tokenizer, (photo.height, photo.width))
             for mask, text, photo in zip(mask_list, captions, photos, strict=True)
         ]  # fmt: skip
-        text, no_text = self._encode(photos, captions, negative_prompt, copies)
+        text = self._encode(photos, captions, negative_prompt, copies)
 
-        # 3. Denoise, at the model's size and then in tiles if they are asked for
+        # 3. Denoise, at the model's sizes and then in tiles if they are asked for
         z, stride = None, latent_stride(self.vae)
-        tile = sizes[0][0] // stride, sizes[0][1] // stride
-        self.num_timesteps = steps * len(sizes)
+        whole = self.model_sizes(photos[0].height, photos[0].width, long_side)
+        tile = whole[-1][0] // stride, whole[-1][1] // stride
+        self.scheduler.set_timesteps(steps)
+        taken = [len(self.scheduler.timesteps)]
+        taken += [steps_taken(taken[0], LATER_STRENGTH)] * (len(sizes) - 1)
+        self.num_timesteps = sum(taken)
         for number, size in enumerate(sizes):
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
             conditions = Conditions(features[-1], text, masks_here, refinement)
-            self.scheduler.set_timesteps(steps)
             init = None if z is None else resize(z.float(), conditions.luminance.shape[-2:])
             if latents is None or number:
-                init, latents = starting_latents(self, conditions, no_text, generator, init)
+                latents = starting_latents(self, conditions.luminance, generator)
             timesteps = self.scheduler.timesteps
             z = sample(
                 build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
@@ -292,8 +301,8 @@ class LCADPipeline(Variants):
                 generator,
                 self.progress_bar,
                 init,
-                TILED_STRENGTH if number else 1.0,
-                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, number * steps),
+                LATER_STRENGTH if number else 1.0,
+                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, sum(taken[:number])),
             )
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
@@ -309,15 +318,13 @@ class LCADPipeline(Variants):
         self.maybe_free_model_hooks()
         return LCADPipelineOutput(images=results, colors=rows) if return_dict else (results,)
 
-    def _encode(
-        self, photos: list[PreparedPhoto], captions: list[str], negative_prompt: str, copies: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """Text as in `Conditions`, and of the empty caption (1, 77, D) if sampling starts from what is expected."""
-        encode = cache(lambda caption: encode_captions(self.tokenizer, self.text_encoder, [caption]))
+    def _encode(self, photos: list[PreparedPhoto], captions: list[str], negative_prompt: str, copies: int) -> Tensor:
+        """Text as in `Conditions`."""
         text = text_embeddings(self, photos, captions).repeat_interleave(copies, 0)
-        if self._guidance_scale != 1:
-            text = torch.cat([text, encode(negative_prompt).expand_as(text)])
-        return text, encode("") if self.config.low_frequency_signal else None
+        if self._guidance_scale == 1:
+            return text
+        unconditional = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
+        return torch.cat([text, unconditional.expand_as(text)])
 
     def find_masks(self, photos: list[Photo], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the

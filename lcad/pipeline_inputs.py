@@ -103,7 +103,7 @@ def instance_masks(
 def step_callback(
     pipeline: DiffusionPipeline, callback: Callable | None, names: Sequence[str], done: int
 ) -> StepCallback | None:
-    """diffusers' callback for `sample`; `done` steps have been made at a smaller size."""
+    """diffusers' callback for `sample`; `done` steps have been made at smaller sizes."""
     if callback is None:
         return None
 

@@ -49,7 +49,7 @@ def sample(
     if init_latents is None:
         x = x_T * scheduler.init_noise_sigma
     else:
-        skipped = min(len(timesteps) - 1, round(len(timesteps) * (1 - strength)))
+        skipped = len(timesteps) - steps_taken(len(timesteps), strength)
         timesteps = timesteps[skipped:]
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(skipped)
@@ -64,6 +64,11 @@ def sample(
     return x
 
 
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps `sample` takes at a strength: one at least."""
+    return max(1, steps - round(steps * (1 - strength)))
+
+
 def damp_low_frequencies(noise: Tensor, kept: float) -> Tensor:
     """Noise (B, C, h, w) of whose `low_frequencies` only `kept` (0 to 1) are left.
 
@@ -72,20 +77,6 @@ def damp_low_frequencies(noise: Tensor, kept: float) -> Tensor:
     Sample Steps are Flawed, 2023). With less of them colours come nearer to the likely ones, and vary less by seed.
     """
     return noise if kept == 1 else noise - (1 - kept) * low_frequencies(noise)
-
-
-def expected_low_frequencies(denoise: Denoiser, noise: Tensor, scheduler: SchedulerMixin) -> Tensor:
-    """Of the finished latents (B, C, h, w), those that a model expects which is shown none (`damp_low_frequencies`).
-
-    That is a part of what it has learnt to find at the first time step, since none says grey to it. A multiple of them
-    as `init_latents` of all steps tells it the whole; FreeInit (Wu et al. 2023) has them from a finished sample.
-
-    Args:
-        scheduler: its time steps are set.
-    """
-    t = scheduler.timesteps[0]
-    details = scheduler.scale_model_input(damp_low_frequencies(noise, 0) * scheduler.init_noise_sigma, t)
-    return low_frequencies(denoised(scheduler, details, t, denoise(details, t)))
 
 
 def low_frequencies(latents: Tensor) -> Tensor:

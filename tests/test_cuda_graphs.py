@@ -305,15 +305,15 @@ def test_on_a_cuda_device_steps_are_captured_unasked(tiny_pipeline, pipelines, m
     assert not [warning for warning in recwarn if "CUDA graphs" in str(warning.message)]
 
 
-def test_what_a_model_expects_is_captured_too(tiny_pipeline):
+def test_a_second_pass_is_captured_too(tiny_pipeline):
     plain, pipeline, capture = tiny_pipeline.with_parts({}), tiny_pipeline.with_parts({}), Capture()
     for one in (plain, pipeline):
         one.set_progress_bar_config(disable=True)
-        one.register_to_config(low_frequency_signal=2.0)
+        one.register_to_config(second_pass_size=64)
     pipeline.enable_cuda_graphs(capture=capture)
     for seed in range(2):
         assert torch.equal(colorize(pipeline, seed, "a red cup"), colorize(plain, seed, "a red cup"))
-    assert capture.captured == 2, "with guidance and without"
+    assert capture.captured == 2, "one for each size"
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

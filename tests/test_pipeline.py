@@ -11,13 +11,10 @@ import torch
 from lcad import denoiser
 from lcad.color import rgb_to_lab
 from lcad.config import LatentConfig
-from lcad.denoiser import Conditions, starting_latents
-from lcad.instance_sampling import LogitTargets, Refinement
+from lcad.instance_sampling import LogitTargets
 from lcad.io.images import to_tensor
-from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.text.captions import SCARCE_CAPTION
-from lcad.text.phrases import comma_phrases
 from ldm.checkpoint import CheckpointError
 from ldm.sampling import damp_low_frequencies
 from ldm.schedulers import SCHEDULERS, build_scheduler
@@ -239,6 +236,18 @@ def test_masks_may_be_of_another_size(tiny_pipeline):
     assert not torch.allclose(own, call(tiny_pipeline, random_photo(0), "a cup")[0], atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [("second_pass_size", "large"), ("image_size", -1), ("guidance_scale", None), ("num_inference_steps", 1.5)],
+)
+def test_settings_that_no_config_could_have_are_refused(tiny_checkpoint, tmp_path, name, value):
+    shutil.copytree(tiny_checkpoint, tmp_path / "copy")
+    file = tmp_path / "copy" / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(CheckpointError, match=f"model_index.json: .*{name}: .*{value}"):
+        LCADPipeline.from_pretrained(tmp_path / "copy")
+
+
 def test_arrays_are_those_of_diffusers(tiny_pipeline):
     (array,) = call(tiny_pipeline, random_photo(0), "a cup", output_type="np")
     (tensor,) = call(tiny_pipeline, random_photo(0), "a cup")
@@ -294,11 +303,10 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize("signal", [0.0, 2.0])
-def test_a_model_has_low_frequencies_of_its_own_to_start_with(tiny_pipeline, tmp_path, signal):
+def test_a_model_has_low_frequencies_of_its_own_to_start_with(tiny_pipeline, tmp_path):
     """In what it draws itself, as its checkpoint says; latents that are given are taken as they are."""
     damped = tiny_pipeline.with_parts({})
-    damped.register_to_config(low_frequency_noise=0.5, low_frequency_signal=signal)
+    damped.register_to_config(low_frequency_noise=0.5)
     damped.save_pretrained(tmp_path / "model")
     loaded = LCADPipeline.from_pretrained(tmp_path / "model")
     loaded.set_progress_bar_config(disable=True)
@@ -309,34 +317,50 @@ def test_a_model_has_low_frequencies_of_its_own_to_start_with(tiny_pipeline, tmp
 
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     own = colorized(loaded, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5))) == (signal == 0)
+    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5)))
     assert torch.equal(colorized(loaded, latents=noise), colorized(tiny_pipeline, latents=noise))
     assert not torch.equal(own, colorized(tiny_pipeline, generator=torch.Generator().manual_seed(0)))
 
 
-def test_what_is_expected_of_a_photo_is_without_its_caption_and_its_named_objects(tiny_pipeline):
-    pipeline = tiny_pipeline.with_parts({})
-    pipeline.register_to_config(low_frequency_signal=2.0)
-    pipeline.scheduler.set_timesteps(4)
-    luminance, text, no_text = torch.randn(2, 16, 8, 8), torch.randn(4, 77, 16), torch.randn(1, 77, 16)
-    left = torch.zeros(1, 32, 32)
-    left[..., :16] = 1
-    named = InstanceMasks(comma_phrases("the red cup", pipeline.tokenizer), left)
+def test_a_second_pass_works_the_result_out_again_at_a_larger_size(tiny_pipeline, tmp_path):
+    """From the first result under noise, as a whole, and so that callbacks see how far it is."""
+    twice, seen = tiny_pipeline.with_parts({}), []
+    twice.register_to_config(second_pass_size=64)
+    twice.save_pretrained(tmp_path / "model")
+    twice = LCADPipeline.from_pretrained(tmp_path / "model")
+    twice.set_progress_bar_config(disable=True)
+    assert twice.model_sizes(480, 480) == twice.model_sizes(64, 64) == ((32, 32), (64, 64))
+    assert twice.model_sizes(48, 48) == ((32, 32), (48, 48)), "no more than there is to see"
+    assert twice.model_sizes(32, 32) == twice.model_sizes(8, 8) == ((32, 32),)
+    assert twice.model_sizes(480, 480, long_side=96) == ((96, 96),), "nothing to gain"
+    assert twice.model_sizes(480, 480, tiled_side=128) == ((32, 32), (64, 64), (128, 128))
+    assert twice.model_sizes(480, 480, tiled_side=48) == ((32, 32), (64, 64))
+    photo = random_photo(0, 64, 64)
 
-    def expected(text: torch.Tensor, instances: list) -> torch.Tensor:
-        conditions = Conditions(luminance, text, instances, Refinement())
-        return starting_latents(pipeline, conditions, no_text, torch.Generator().manual_seed(0), None)[0]
+    def note(pipe, step, t, tensors):
+        seen.append((step + 1, pipe.num_timesteps, int(t), tensors["latents"].shape[-1]))
+        return {}
 
-    without, of_one = expected(text, [None, None]), expected(text[:2] + 1, [named, None])
-    assert without.abs().amax((1, 2, 3)).min() > 0
-    assert torch.equal(of_one[1], without[1])
-    assert torch.equal(of_one[0, ..., 4:], without[0, ..., 4:]) and not of_one[0, ..., :4].any()
+    def colorized(pipeline, **options):
+        seeded = {"generator": torch.Generator().manual_seed(0), "num_inference_steps": 4, "output_type": "decoded"}
+        return pipeline(photo, "a red cup", **(seeded | options)).images[0]
+
+    made = colorized(twice, callback_on_step_end=note)
+    assert made.shape == (3, 64, 64)
+    assert [(step, of, side) for step, of, _, side in seen] == [(k + 1, 6, 8 if k < 4 else 16) for k in range(6)]
+    assert [t for _, _, t, _ in seen[4:]] == [t for _, _, t, _ in seen[2:4]], "the later half of the steps"
+    first = [torch.full((1, 4, 8, 8), value) for value in (-3.0, 3.0)]
+    ends = [
+        colorized(twice, callback_on_step_end=lambda _p, step, _t, _kept, z=z: {"latents": z} if step == 3 else {})
+        for z in first
+    ]
+    assert (ends[0] - ends[1]).abs().mean() > 0.01, "it goes on from the first"
 
 
 def test_texts_are_encoded_once_and_before_other_parts_run(tiny_pipeline, monkeypatch):
     """As `model_cpu_offload_seq` says: an encoder that was needed again would come back to the device."""
     pipeline, order = tiny_pipeline.with_parts({}), []
-    pipeline.register_to_config(low_frequency_signal=2.0)
+    pipeline.register_to_config(second_pass_size=64)
     for part in (pipeline.text_encoder, pipeline.luminance_encoder, pipeline.unet):
         forward = part.forward
         monkeypatch.setattr(
@@ -344,6 +368,6 @@ def test_texts_are_encoded_once_and_before_other_parts_run(tiny_pipeline, monkey
             "forward",
             lambda *args, _part=part, _forward=forward, **options: order.append(_part) or _forward(*args, **options),
         )
-    call(pipeline, random_photo(0), "a cup", guidance_scale=2.0)
+    call(pipeline, random_photo(0, 64, 64), "a cup", guidance_scale=2.0)
     assert [part is pipeline.text_encoder for part in order[:3]] == [True, True, False]
     assert pipeline.text_encoder not in order[3:] and pipeline.unet in order[3:]

@@ -74,7 +74,7 @@ def choose_batch_size(pipeline: LCADPipeline, settings: Settings, memory: Memory
 
 def _taken(pipeline: LCADPipeline, settings: Settings, count: int, memory: Memory) -> int | None:
     """What so many photos take, square ones, which are as large to the model as any; None: more than there is."""
-    side = pipeline.config.image_size
+    side = max(pipeline.config.image_size, pipeline.config.second_pass_size)
     photo, phrases = PreparedPhoto.of(torch.zeros(1, side, side)), comma_phrases(CAPTION, pipeline.tokenizer)
     masks = InstanceMasks(phrases, torch.ones(len(phrases), side, side))
     short = replace(settings, steps=2)

@@ -1,14 +1,18 @@
 """Checkpoint folders read strictly: safetensors and JSON, every key accounted for, nothing executed."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from lcad.config import LatentConfig, ModelConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from ldm.checkpoint import CheckpointError, check_finite, first_line
@@ -84,6 +88,19 @@ def read_index(folder: Path, class_name: str, settings: tuple[str, ...]) -> dict
     if absent := [name for name in settings if name not in index]:
         raise CheckpointError(f"{folder / 'model_index.json'}: names no {' and no '.join(absent)}; convert it again")
     return index
+
+
+def read_settings(folder: Path, index: dict, names: tuple[str, ...]) -> dict:
+    """Those of the settings that the index has; raises CheckpointError: one that a config could not have either."""
+    settings = {name: index[name] for name in names if name in index}
+    for section in (ModelConfig, LatentConfig):
+        given = {own.name: settings[own.name] for own in fields(section) if own.name in settings}
+        try:
+            OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(section), given))
+        except (OmegaConfBaseException, ValueError) as error:
+            name = f"{error.full_key}: " if isinstance(error, OmegaConfBaseException) else ""
+            raise CheckpointError(f"{folder / 'model_index.json'}: {name}{first_line(error)}") from error
+    return settings
 
 
 def read_json(path: Path) -> dict:

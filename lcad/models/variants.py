@@ -25,7 +25,7 @@ class Variants(DiffusionPipeline):
         "guidance_scale",
         "num_inference_steps",
         "low_frequency_noise",
-        "low_frequency_signal",
+        "second_pass_size",
     )
     settings: ClassVar = ("hint_scale", "image_size", *sampling_settings)
     source: Path | None = None

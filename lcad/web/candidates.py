@@ -41,13 +41,13 @@ def decoded_picture(
     settings: Settings,
     caption: str,
     found: FoundMasks | None,
-    on_step: Callable[[int, Tensor], None],
+    on_step: Callable[[int, int, Tensor], None],
 ) -> Tensor:
     """Colorize one photo -> the model's picture (3, h', w') in [0, 1].
 
     Args:
-        on_step: told, after each step, how many are done, and what the last makes of the latents (1, C, h, w); what it
-            raises ends the run.
+        on_step: told, after each step, how many are done, of how many, and what the last makes of the latents
+            (1, C, h, w); what it raises ends the run.
     """
     made = pipeline(
         [photo],
@@ -58,7 +58,7 @@ def decoded_picture(
         generator=[torch.Generator().manual_seed(settings.seed)],
         refinement=settings.refinement,
         output_type="decoded",
-        callback_on_step_end=lambda _pipe, step, _t, tensors: on_step(step + 1, tensors["denoised"]),
+        callback_on_step_end=lambda pipe, step, _t, tensors: on_step(step + 1, pipe.num_timesteps, tensors["denoised"]),
         callback_on_step_end_tensor_inputs=("denoised",),
     )
     (decoded,) = cast(LCADPipelineOutput, made).images

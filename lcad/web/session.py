@@ -294,15 +294,15 @@ class PhotoSession:
         pipeline, shown, k = self.studio.pipeline, time.monotonic(), len(self.candidates)
         small = fitted(self._small_luminance, PICTURE_SIDE)
 
-        def tell(step: int, denoised: Tensor | None = None) -> None:
+        def tell(step: int, of: int, denoised: Tensor | None = None) -> None:
             nonlocal shown
             picture = None
             if denoised is not None and time.monotonic() - shown > PICTURE_SECONDS:
                 picture, shown = picture_of(pipeline, denoised, self.prepared, small), time.monotonic()
-            text = f"Candidate {k + 1} of {many}, step {step} of {settings.steps}"
-            give(Step(k * settings.steps + step, many * settings.steps, text, picture))
+            text = f"Candidate {k + 1} of {many}, step {step} of {of}"
+            give(Step(k * of + step, many * of, text, picture))
 
-        tell(0)
+        tell(0, settings.steps)
         return decoded_picture(pipeline, self.prepared, settings, caption, found, tell)
 
     def _dyed(self) -> list[int]:
