@@ -279,11 +279,11 @@ class LCADPipeline(Variants):
 
         # 3. Denoise, at the model's sizes and then in tiles if they are asked for
         z, stride = None, latent_stride(self.vae)
-        whole = self.model_sizes(photos[0].height, photos[0].width, long_side)
-        tile = whole[-1][0] // stride, whole[-1][1] // stride
+        height, width = self.model_sizes(photos[0].height, photos[0].width, long_side)[-1]
+        tile = height // stride, width // stride
         self.scheduler.set_timesteps(steps)
-        taken = [len(self.scheduler.timesteps)]
-        taken += [steps_taken(taken[0], LATER_STRENGTH)] * (len(sizes) - 1)
+        timesteps = self.scheduler.timesteps
+        taken = [len(timesteps)] + [steps_taken(len(timesteps), LATER_STRENGTH)] * (len(sizes) - 1)
         self.num_timesteps = sum(taken)
         for number, size in enumerate(sizes):
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
@@ -292,7 +292,6 @@ class LCADPipeline(Variants):
             init = None if z is None else resize(z.float(), conditions.luminance.shape[-2:])
             if latents is None or number:
                 latents = starting_latents(self, conditions.luminance, generator)
-            timesteps = self.scheduler.timesteps
             z = sample(
                 build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
                 latents.to(self._execution_device, torch.float32),

@@ -1,4 +1,4 @@
-"""Sampling larger latents than a model has learnt, in overlapping tiles of its own size.
+"""Sampling larger latents than a model has learnt, in overlapping tiles of a size it works at.
 
 After MultiDiffusion (Bar-Tal et al. 2023): at every step each tile's prediction is made apart, and where tiles overlap
 the predictions are averaged, so that no seam can form. Letters: B photos, C channels, h x w the latents.

@@ -70,20 +70,17 @@ def steps_taken(steps: int, strength: float) -> int:
 
 
 def damp_low_frequencies(noise: Tensor, kept: float) -> Tensor:
-    """Noise (B, C, h, w) of whose `low_frequencies` only `kept` (0 to 1) are left.
+    """Noise (B, C, h, w) of whose low frequencies, the means of 4x4 cells interpolated, `kept` (0 to 1) is left.
 
     Stable Diffusion's schedule leaves a little signal at its last time step, so that a model takes the low frequencies
     of pure noise for the photo's and tints large areas at random (Lin et al., Common Diffusion Noise Schedules and
     Sample Steps are Flawed, 2023). With less of them colours come nearer to the likely ones, and vary less by seed.
     """
-    return noise if kept == 1 else noise - (1 - kept) * low_frequencies(noise)
-
-
-def low_frequencies(latents: Tensor) -> Tensor:
-    """The means of cells of 4x4 latents (B, C, h, w), interpolated."""
-    height, width = latents.shape[-2:]
-    cells = F.adaptive_avg_pool2d(latents, (-(-height // CELL), -(-width // CELL)))
-    return F.interpolate(cells, (height, width), mode="bilinear")
+    if kept == 1:
+        return noise
+    height, width = noise.shape[-2:]
+    cells = F.adaptive_avg_pool2d(noise, (-(-height // CELL), -(-width // CELL)))
+    return noise - (1 - kept) * F.interpolate(cells, (height, width), mode="bilinear")
 
 
 def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tensor) -> Tensor:

@@ -96,8 +96,8 @@ def denoiser_of_tints(scheduler, mean):
     return denoise
 
 
-def tints_of(denoise, scheduler, noise, init_latents=None):
-    return sample(denoise, noise, scheduler, 20, init_latents=init_latents).mean((1, 2, 3))
+def tints_of(denoise, scheduler, noise):
+    return sample(denoise, noise, scheduler, 20).mean((1, 2, 3))
 
 
 @pytest.mark.parametrize("name", sorted({*filter(takes_zero_snr, SCHEDULERS)} - {"ddim"}))  # whose steps begin after it
