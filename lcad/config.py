@@ -251,12 +251,12 @@ class LatentConfig(Checked):
     guidance_scale: float = key(5.0, NUMBER)
     """Of those images, and saved as the model's own."""
     scheduler: str = "ddim_trailing"
-    """Likewise: a row of `ldm.schedulers.SCHEDULERS`; the paper's is ddim."""
+    """A row of `ldm.schedulers.SCHEDULERS`, saved likewise, as all that follow; the paper's is ddim."""
     num_inference_steps: int = key(10, Range(1, 1000))
-    """Saved as the model's own; the paper's are 50, which 10 equal with this scheduler (docs/speed.md)."""
-    low_frequency_noise: float = key(1.0, SHARE)
-    """Likewise, as the next: of what sampling starts from, see `lcad.pipeline.LCADPipeline`."""
+    """The paper's are 50, which 10 equal with this scheduler (docs/speed.md); of the rest see `LCADPipeline`."""
+    antithetic_noise: bool = False
     second_pass_size: int = key(0, NATURAL)
+    unmasked_saturation: float = key(1.0, Range(0, 2))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,7 +19,6 @@ from lcad.tiling import tiled, tiles
 from ldm.attention import LogitTransform, check_processors, cross_attention_sizes
 from ldm.cuda_graphs import CapturedFunction, GraphCache, Inputs
 from ldm.guidance import Denoiser, classifier_free_guidance
-from ldm.sampling import damp_low_frequencies
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _of_kind(inputs: Inputs, kind: str) -> dict:
 def starting_latents(
     pipeline: DiffusionPipeline, luminance: Tensor, generator: torch.Generator | list[torch.Generator] | None
 ) -> Tensor:
-    """x_T (B, C, h, w), as the pipeline's settings have it.
+    """x_T (B, C, h, w), of a call that is given none.
 
     Args:
         luminance: (B, C_l, h, w), as in `Conditions`.
@@ -175,5 +174,4 @@ def starting_latents(
     first = generator[0] if isinstance(generator, list) and generator else generator
     device = first.device if isinstance(first, torch.Generator) else torch.device("cpu")
     shape = (len(luminance), pipeline.vae.config.latent_channels, *luminance.shape[-2:])
-    noise = randn_tensor(shape, generator=generator, device=device).to(luminance.device, torch.float32)
-    return damp_low_frequencies(noise, pipeline.config.low_frequency_noise)
+    return randn_tensor(shape, generator=generator, device=device).to(luminance.device, torch.float32)

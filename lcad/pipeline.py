@@ -37,9 +37,10 @@ from lcad.pipeline_inputs import (
     one_each,
     step_callback,
 )
+from lcad.recoloring.looks import apply_look
 from lcad.upsampling import finish_photos, resize
 from ldm.autoencoder import latent_stride
-from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
+from ldm.cuda_graphs import GraphCache
 from ldm.sampling import sample, steps_taken
 from ldm.text_encoder import encode_captions
 
@@ -59,9 +60,12 @@ class LCADPipeline(Variants):
         image_size: photos are brought to about image_size^2 pixels for the model, in their own aspect ratio.
         guidance_scale: of classifier-free guidance where a call names none; small models want less.
         num_inference_steps: where a call names none; what `scheduler` needs.
-        low_frequency_noise: how much of them x_T keeps, see `ldm.sampling.damp_low_frequencies`; 1 is the paper's.
+        antithetic_noise: begin from x_T and again from -x_T, and take the mean: a model of Stable Diffusion's schedule,
+            which leaves a little signal at its last time step, takes the low frequencies of pure noise for the photo's
+            (Lin et al. 2023), and so each seed tints large areas; from their mean the tints are gone. The paper: no.
         second_pass_size: a greater image_size, at which the result of a photo that has so many pixels is worked out
             again, as a whole; 0 is the paper's: it is not.
+        unmasked_saturation: factor of the chroma of results without instance masks; 1 is the paper's.
         localizer: weights that find objects, see `with_localizer`.
         lcm_lora: weights for a few steps, see `with_lcm_lora`.
 
@@ -87,8 +91,9 @@ class LCADPipeline(Variants):
         image_size: int = ModelConfig.image_size,
         guidance_scale: float = LatentConfig.guidance_scale,
         num_inference_steps: int = PAPER_STEPS,
-        low_frequency_noise: float = LatentConfig.low_frequency_noise,
+        antithetic_noise: bool = LatentConfig.antithetic_noise,
         second_pass_size: int = LatentConfig.second_pass_size,
+        unmasked_saturation: float = LatentConfig.unmasked_saturation,
         localizer: LocalizerWeights | None = None,
         lcm_lora: LoraWeights | None = None,
     ):
@@ -108,8 +113,9 @@ class LCADPipeline(Variants):
             image_size=image_size,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
-            low_frequency_noise=low_frequency_noise,
+            antithetic_noise=antithetic_noise,
             second_pass_size=second_pass_size,
+            unmasked_saturation=unmasked_saturation,
         )
 
     @classmethod
@@ -175,20 +181,6 @@ class LCADPipeline(Variants):
         for size in later:
             sizes += [size] if max(size) > max(sizes[-1]) else []
         return tuple(sizes)
-
-    def enable_cuda_graphs(self, limit: int = GRAPHS, capture: Capture | None = None) -> None:
-        """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them, to the same pixels.
-
-        On a CUDA device that is so without this call, where the UNet can be captured. The first call of a shape takes
-        longer; `limit` graphs are kept. Raises ValueError: it is not on a CUDA device.
-        """
-        if capture is None:
-            check_cuda(self._execution_device)
-        self._graphs = GraphCache(capture, limit)
-
-    def disable_cuda_graphs(self) -> None:
-        """Forget all graphs, and capture none."""
-        self._graphs = None
 
     @property
     def guidance_scale(self) -> float:
@@ -283,8 +275,9 @@ class LCADPipeline(Variants):
         tile = height // stride, width // stride
         self.scheduler.set_timesteps(steps)
         timesteps = self.scheduler.timesteps
-        taken = [len(timesteps)] + [steps_taken(len(timesteps), LATER_STRENGTH)] * (len(sizes) - 1)
-        self.num_timesteps = sum(taken)
+        signs = (1, -1) if self.config.antithetic_noise else (1,)  # of x_T, at the first size
+        at_first, later = len(timesteps), steps_taken(len(timesteps), LATER_STRENGTH)
+        self.num_timesteps, done = at_first * len(signs) + later * (len(sizes) - 1), 0
         for number, size in enumerate(sizes):
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
@@ -292,21 +285,21 @@ class LCADPipeline(Variants):
             init = None if z is None else resize(z.float(), conditions.luminance.shape[-2:])
             if latents is None or number:
                 latents = starting_latents(self, conditions.luminance, generator)
-            z = sample(
-                build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs),
-                latents.to(self._execution_device, torch.float32),
-                self.scheduler,
-                steps,
-                generator,
-                self.progress_bar,
-                init,
-                LATER_STRENGTH if number else 1.0,
-                step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, sum(taken[:number])),
-            )
+            x_T = latents.to(self._execution_device, torch.float32)
+            denoise = build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs)
+            strength, runs = (LATER_STRENGTH if number else 1.0), []
+            for sign in (1,) if number else signs:
+                callback = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, done)
+                noise, progress = sign * x_T, self.progress_bar
+                runs.append(
+                    sample(denoise, noise, self.scheduler, steps, generator, progress, init, strength, callback)
+                )
+                done += later if number else at_first
+            z = torch.stack(runs).mean(dim=0)
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         rows, guides = None, features if luminance_guidance else None
-        results = z if output_type == "latent" else decode_pictures(self.vae, z, guides, output_type == "decoded")
+        results = z if output_type == "latent" else self._decode(z, guides, instances, output_type == "decoded")
         if output_type not in ("latent", "decoded"):
             own = [photo for photo in photos for _ in range(copies)]
             results = finish_photos(results, [photo.luminance for photo in own], output_luminance)
@@ -324,6 +317,14 @@ class LCADPipeline(Variants):
             return text
         unconditional = encode_captions(self.tokenizer, self.text_encoder, [negative_prompt])
         return torch.cat([text, unconditional.expand_as(text)])
+
+    def _decode(self, z: Tensor, guides: list[Tensor] | None, instances: list, to_cpu: bool) -> Tensor:
+        """Pictures (B, 3, h, w), those without instance masks in their own saturation."""
+        pictures, saturation = decode_pictures(self.vae, z, guides, to_cpu), self.config.unmasked_saturation
+        for row, item in enumerate(item for item in instances for _ in range(len(z) // len(instances))):
+            if item is None:
+                pictures[row] = apply_look(pictures[row], saturation)
+        return pictures
 
     def find_masks(self, photos: list[Photo], captions: list[str]) -> list[InstanceMasks | None]:
         """Masks of the objects that captions name with a colour or a place: regions of the luminance, each given to the

@@ -4,13 +4,10 @@ import inspect
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from diffusers import SchedulerMixin
 from torch import Tensor
 
 from ldm.guidance import Denoiser
-
-CELL = 4  # latents, of what low frequencies are
 
 StepCallback = Callable[[int, Tensor, dict[str, Tensor]], Tensor | None]
 """(step, t, {latents, denoised: (B, C, h, w)}) -> latents to go on with, or None."""
@@ -67,20 +64,6 @@ def sample(
 def steps_taken(steps: int, strength: float) -> int:
     """How many of the steps `sample` takes at a strength: one at least."""
     return max(1, steps - round(steps * (1 - strength)))
-
-
-def damp_low_frequencies(noise: Tensor, kept: float) -> Tensor:
-    """Noise (B, C, h, w) of whose low frequencies, the means of 4x4 cells interpolated, `kept` (0 to 1) is left.
-
-    Stable Diffusion's schedule leaves a little signal at its last time step, so that a model takes the low frequencies
-    of pure noise for the photo's and tints large areas at random (Lin et al., Common Diffusion Noise Schedules and
-    Sample Steps are Flawed, 2023). With less of them colours come nearer to the likely ones, and vary less by seed.
-    """
-    if kept == 1:
-        return noise
-    height, width = noise.shape[-2:]
-    cells = F.adaptive_avg_pool2d(noise, (-(-height // CELL), -(-width // CELL)))
-    return noise - (1 - kept) * F.interpolate(cells, (height, width), mode="bilinear")
 
 
 def denoised(scheduler: SchedulerMixin, x_t: Tensor, t: Tensor, predicted: Tensor) -> Tensor:

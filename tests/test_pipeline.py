@@ -16,9 +16,10 @@ from lcad.io.images import to_tensor
 from lcad.pipeline import LCADPipeline
 from lcad.text.captions import SCARCE_CAPTION
 from ldm.checkpoint import CheckpointError
-from ldm.sampling import damp_low_frequencies
 from ldm.schedulers import SCHEDULERS, build_scheduler
 from tests.conftest import random_photo
+
+LEFT = (torch.arange(32) < 16).float().expand(1, 32, 32)
 
 
 def call(pipeline, *args, **options):
@@ -238,7 +239,14 @@ def test_masks_may_be_of_another_size(tiny_pipeline):
 
 @pytest.mark.parametrize(
     "name, value",
-    [("second_pass_size", "large"), ("image_size", -1), ("guidance_scale", None), ("num_inference_steps", 1.5)],
+    [
+        ("second_pass_size", "large"),
+        ("image_size", -1),
+        ("guidance_scale", None),
+        ("num_inference_steps", 1.5),
+        ("antithetic_noise", "twice"),
+        ("unmasked_saturation", 2.5),
+    ],
 )
 def test_settings_that_no_config_could_have_are_refused(tiny_checkpoint, tmp_path, name, value):
     shutil.copytree(tiny_checkpoint, tmp_path / "copy")
@@ -303,23 +311,53 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
-def test_a_model_has_low_frequencies_of_its_own_to_start_with(tiny_pipeline, tmp_path):
-    """In what it draws itself, as its checkpoint says; latents that are given are taken as they are."""
-    damped = tiny_pipeline.with_parts({})
-    damped.register_to_config(low_frequency_noise=0.5)
-    damped.save_pretrained(tmp_path / "model")
-    loaded = LCADPipeline.from_pretrained(tmp_path / "model")
-    loaded.set_progress_bar_config(disable=True)
+def test_antithetic_noise_is_the_mean_of_two(tiny_pipeline, tmp_path):
+    """From x_T and from -x_T, whoever gives it, with masks and guidance, and callbacks see all steps."""
+    both, seen = tiny_pipeline.with_parts({}), []
+    both.register_to_config(antithetic_noise=True)
+    both.save_pretrained(tmp_path / "model")
+    both = LCADPipeline.from_pretrained(tmp_path / "model")
+    both.set_progress_bar_config(disable=True)
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
-    def colorized(pipeline, **noise) -> torch.Tensor:
-        photo = random_photo(0, 32, 32)
-        return pipeline(photo, "a red cup", num_inference_steps=2, output_type="pt", **noise).images[0]
+    def colorized(pipeline, **options) -> torch.Tensor:
+        photos, masks = [random_photo(seed, 32, 32) for seed in (0, 1)], [None, LEFT]
+        options = {"latents": noise, "guidance_scale": 2.0, "output_type": "latent"} | options
+        return call(pipeline, photos, ["a red cup"] * 2, masks, **options)
 
-    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    own = colorized(loaded, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(own, colorized(loaded, latents=damp_low_frequencies(noise, 0.5)))
-    assert torch.equal(colorized(loaded, latents=noise), colorized(tiny_pipeline, latents=noise))
-    assert not torch.equal(own, colorized(tiny_pipeline, generator=torch.Generator().manual_seed(0)))
+    def note(pipe, step, t, tensors):
+        seen.append((step + 1, pipe.num_timesteps))
+        return {}
+
+    mean = colorized(both, callback_on_step_end=note)
+    one, other = (colorized(tiny_pipeline, latents=sign * noise) for sign in (1, -1))
+    assert torch.equal(mean, (one + other) / 2) and not torch.allclose(one, other, atol=0.1)
+    assert seen == [(step, 4) for step in (1, 2, 3, 4)]
+    assert torch.equal(colorized(both, latents=-noise), mean)
+    drawn = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    own = {"latents": None, "generator": torch.Generator().manual_seed(5)}
+    assert torch.equal(colorized(both, **own), colorized(both, latents=drawn))
+    both.register_to_config(second_pass_size=64)
+    seen.clear()
+    call(both, random_photo(0, 64, 64), num_inference_steps=4, callback_on_step_end=note)
+    assert seen == [(step + 1, 10) for step in range(10)], "the second pass begins from their mean, once"
+
+
+@pytest.mark.parametrize("output_type", ["decoded", "pt"])
+def test_results_without_masks_have_a_saturation_of_their_own(tiny_pipeline, output_type):
+    pipeline, masks = tiny_pipeline.with_parts({}), [None, LEFT]
+    pipeline.register_to_config(unmasked_saturation=0.5)
+
+    def colorized(pipeline) -> list[torch.Tensor]:
+        photos = [random_photo(seed, 32, 32) for seed in (0, 1)]
+        return call(pipeline, photos, ["a red cup"] * 2, masks, output_type=output_type)
+
+    def chroma(rgb: torch.Tensor) -> float:
+        return rgb_to_lab(rgb)[1:].norm(dim=0).mean().item()
+
+    (bare, masked), (plain, same) = colorized(pipeline), colorized(tiny_pipeline)
+    assert torch.equal(masked, same)
+    assert chroma(bare) == pytest.approx(chroma(plain) / 2, rel=0.1)
 
 
 def test_a_second_pass_works_the_result_out_again_at_a_larger_size(tiny_pipeline, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ldm.guidance import classifier_free_guidance
-from ldm.sampling import damp_low_frequencies, sample
+from ldm.sampling import sample
 from ldm.schedulers import PREDICTIONS, SCHEDULERS, build_scheduler, scheduler_like, takes_zero_snr
 
 
@@ -68,20 +68,6 @@ def test_guidance_formula():
         return torch.cat([torch.full((1, 1), 3.0), torch.full((1, 1), 1.0)])
 
     assert classifier_free_guidance(predict, 5.0)(torch.zeros(1, 1), torch.tensor(0)).item() == 1 + 5 * (3 - 1)
-
-
-@pytest.mark.parametrize("size", [(32, 32), (17, 30), (3, 2)])
-def test_noise_loses_its_low_frequencies_and_little_else(size):
-    noise = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0))
-    assert damp_low_frequencies(noise, 1.0) is noise
-    none, half = (damp_low_frequencies(noise, kept) for kept in (0.0, 0.5))
-    assert torch.allclose(half, (noise + none) / 2, atol=1e-6)
-    assert torch.allclose(damp_low_frequencies(noise[1:2], 0.5), half[1:2], atol=1e-6), "each photo's by itself"
-    if size == (32, 32):
-        of_areas = [
-            value.unflatten(2, (4, 8)).unflatten(4, (4, 8)).mean((3, 5)).square().mean() for value in (noise, none)
-        ]
-        assert of_areas[1] < of_areas[0] / 5 and none.square().mean() > 0.9
 
 
 def denoiser_of_tints(scheduler, mean):

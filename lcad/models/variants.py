@@ -1,4 +1,4 @@
-"""A pipeline with other weights of its own checkpoint: those that find objects, and those for a few steps."""
+"""A pipeline with other weights of its own checkpoint, those that find objects or take a few steps; its CUDA graphs."""
 
 from pathlib import Path
 from typing import ClassVar, Self
@@ -9,7 +9,7 @@ from torch import nn
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.lcm_lora import GUIDANCE, STEPS, LoraWeights, with_lora
 from lcad.models.localizer import LocalizerWeights, localizer_parts
-from ldm.cuda_graphs import GraphCache
+from ldm.cuda_graphs import GRAPHS, Capture, GraphCache, check_cuda
 from ldm.schedulers import scheduler_like
 
 
@@ -24,8 +24,9 @@ class Variants(DiffusionPipeline):
     sampling_settings: ClassVar = (
         "guidance_scale",
         "num_inference_steps",
-        "low_frequency_noise",
+        "antithetic_noise",
         "second_pass_size",
+        "unmasked_saturation",
     )
     settings: ClassVar = ("hint_scale", "image_size", *sampling_settings)
     source: Path | None = None
@@ -67,7 +68,7 @@ class Variants(DiffusionPipeline):
         """This pipeline with a consistency model in place of its UNet, and what samples with one."""
         fast = self.with_parts({"unet": unet})
         fast.register_modules(scheduler=scheduler_like("lcm", self.scheduler))
-        fast.register_to_config(guidance_scale=GUIDANCE, num_inference_steps=STEPS)
+        fast.register_to_config(guidance_scale=GUIDANCE, num_inference_steps=STEPS, unmasked_saturation=1.0)
         fast.source, fast._found_by = self.source, self
         return fast
 
@@ -75,6 +76,20 @@ class Variants(DiffusionPipeline):
     def few_step(self) -> bool:
         """Was it made by `for_few_steps`?"""
         return self._found_by is not None
+
+    def enable_cuda_graphs(self, limit: int = GRAPHS, capture: Capture | None = None) -> None:
+        """Capture the denoiser's steps, for each shape of photos, as CUDA graphs, and replay them, to the same pixels.
+
+        On a CUDA device that is so without this call, where the UNet can be captured. The first call of a shape takes
+        longer; `limit` graphs are kept. Raises ValueError: it is not on a CUDA device.
+        """
+        if capture is None:
+            check_cuda(self._execution_device)
+        self._graphs = GraphCache(capture, limit)
+
+    def disable_cuda_graphs(self) -> None:
+        """Forget all graphs, and capture none."""
+        self._graphs = None
 
     def with_parts(self, parts: dict[str, nn.Module]) -> Self:
         """This pipeline with some other parts, by their names; the rest is shared. Without CUDA graphs it stays so."""
