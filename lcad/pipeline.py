@@ -275,9 +275,8 @@ class LCADPipeline(Variants):
         tile = height // stride, width // stride
         self.scheduler.set_timesteps(steps)
         timesteps = self.scheduler.timesteps
-        signs = (1, -1) if self.config.antithetic_noise else (1,)  # of x_T, at the first size
-        at_first, later = len(timesteps), steps_taken(len(timesteps), LATER_STRENGTH)
-        self.num_timesteps, done = at_first * len(signs) + later * (len(sizes) - 1), 0
+        twice, first, later = self.config.antithetic_noise, len(timesteps), steps_taken(len(timesteps), LATER_STRENGTH)
+        self.num_timesteps, done = first * (2 if twice else 1) + later * (len(sizes) - 1), 0
         for number, size in enumerate(sizes):
             features = [part.repeat_interleave(copies, 0) for part in luminance_features(self, photos, size)]
             masks_here = [item and at_model_size(item, size) for item in instances for _ in range(copies)]
@@ -287,15 +286,14 @@ class LCADPipeline(Variants):
                 latents = starting_latents(self, conditions.luminance, generator)
             x_T = latents.to(self._execution_device, torch.float32)
             denoise = build_denoiser(self.unet, conditions, timesteps, lambda: self._guidance_scale, tile, self._graphs)
-            strength, runs = (LATER_STRENGTH if number else 1.0), []
-            for sign in (1,) if number else signs:
-                callback = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, done)
-                noise, progress = sign * x_T, self.progress_bar
-                runs.append(
-                    sample(denoise, noise, self.scheduler, steps, generator, progress, init, strength, callback)
+            strength, ends = (LATER_STRENGTH if number else 1.0), []
+            for noise in (x_T, -x_T) if twice and not number else (x_T,):
+                call = step_callback(self, callback_on_step_end, callback_on_step_end_tensor_inputs, done)
+                ends.append(
+                    sample(denoise, noise, self.scheduler, steps, generator, self.progress_bar, init, strength, call)
                 )
-                done += later if number else at_first
-            z = torch.stack(runs).mean(dim=0)
+                done += later if number else first
+            z = torch.stack(ends).mean(dim=0)
 
         # 4. Decode, bring the chroma to the photos' own luminance, and objects to their exact colours
         rows, guides = None, features if luminance_guidance else None
