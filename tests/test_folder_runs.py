@@ -64,6 +64,17 @@ def test_a_photo_is_never_replaced(run, photos, tmp_path, way):
     assert {name: contents(photos)[name] for name in before} == before
 
 
+def test_a_data_folder_is_input(run, photos):
+    """Photos in `images/`, captions beside it, as data/README.md has it."""
+    folder = photos.parent / "set"
+    folder.mkdir()
+    photos.rename(folder / "images")
+    (folder / "captions.json").write_text(json.dumps({"p1.png": "a red cup"}))
+    assert run("--input", folder, output=photos.parent / "results")[0] == 0
+    records = [json.loads(path.read_text()) for path in sorted((photos.parent / "results").glob("p*.json"))]
+    assert [record["caption"] for record in records] == ["a colorful image", "a red cup", "a colorful image"]
+
+
 def test_results_of_a_run_are_not_input(run, photos):
     """Neither in the folder itself, nor in an output folder below."""
     assert run("--input", photos, "--format", "tif", output=photos)[0] == 0

@@ -61,6 +61,11 @@ def test_listing(tmp_path):
         list_images(tmp_path / "x")
     with pytest.raises(FileNotFoundError, match="no images"):
         list_images(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(FileNotFoundError, match="no images"):
+        list_images(tmp_path)
+    (tmp_path / "images" / "c.png").write_bytes(b"x")
+    assert list_images(tmp_path) == [tmp_path / "images" / "c.png"]  # a data folder, see data/README.md
     for name in ("b.PNG", "a.jpg", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
     assert [p.name for p in list_images(tmp_path)] == ["a.jpg", "b.PNG"]

@@ -30,7 +30,9 @@ class Inventory:
 
 
 def take_inventory(source: Path, output: Path, recursive: bool = False) -> Inventory:
-    """Look through a folder, or take one photo; results of this project are never input.
+    """Look through a folder, or where it holds no photo its subfolder `images`, or take one photo.
+
+    Results of this project are never input.
 
     Args:
         output: the folder of results; nothing in it is input, unless it is `source` itself.
@@ -51,6 +53,8 @@ def take_inventory(source: Path, output: Path, recursive: bool = False) -> Inven
         names[:] = [n for n in sorted(names) if recursive and _is_input(folder / n, output, inventory)]
         _look_into(folder, sorted(files), inventory)
     if not inventory.photos and not inventory.not_read:
+        if (source / "images").is_dir() and not recursive:
+            return take_inventory(source / "images", output)
         where = "in this folder or below" if recursive else "in this folder"
         passed = "".join(f" ({note})" for note in inventory.notes[:3])
         raise FileNotFoundError(f"{source}: no images {where}; they may be {', '.join(IMAGE_SUFFIXES)}{passed}")

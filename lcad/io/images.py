@@ -105,7 +105,7 @@ def image_folder(folder: Path) -> Path:
 
 
 def list_images(source: str | os.PathLike) -> list[Path]:
-    """The image files of a folder (not recursive, sorted by name), or the file itself.
+    """The image files of a folder, or of its subfolder `images` if it holds none, sorted by name, or the file itself.
 
     Raises:
         FileNotFoundError: the path is missing, or the folder holds no image.
@@ -116,6 +116,8 @@ def list_images(source: str | os.PathLike) -> list[Path]:
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such file or folder; give an image or a folder of images")
     found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found and (source / "images").is_dir():
+        return list_images(source / "images")
     if not found:
         raise FileNotFoundError(f"{source}: no images in this folder; it may hold {', '.join(IMAGE_SUFFIXES)}")
     return found

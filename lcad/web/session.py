@@ -302,7 +302,7 @@ class PhotoSession:
             text = f"Candidate {k + 1} of {many}, step {step} of {of}"
             give(Step(k * of + step, many * of, text, picture))
 
-        tell(0, settings.steps)
+        give(Step(k * settings.steps, many * settings.steps, f"Candidate {k + 1} of {many}"))
         return decoded_picture(pipeline, self.prepared, settings, caption, found, tell)
 
     def _dyed(self) -> list[int]:
