@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show a model: photos with and without captions, and with one colour word after another.
+"""Show a model: photos with and without captions, with one colour word after another, and with exact colours.
 
 python scripts/contact_sheets.py --model checkpoints/mini --output docs/
 python scripts/contact_sheets.py --model checkpoints/mini --input data/scenes_held_out --limit 8 --output outputs/
@@ -7,12 +7,14 @@ python scripts/contact_sheets.py --model checkpoints/mini --input data/scenes_he
 python scripts/contact_sheets.py --model checkpoints/mini --input archive/ --captions data/captions/legacy.json \\
     --sheet legacy --output outputs/
 
-Writes captions.jpg (grey, with caption, with "a colorful image", and true, if the photo is in colour) and swaps.jpg
-(grey, red, green, blue, yellow in the place of the caption's first colour); with --sheet NAME the first alone, as
+Writes captions.jpg (grey, with caption, with "a colorful image", and true, if the photo is in colour), swaps.jpg
+(grey, red, green, blue, yellow in the place of the caption's first colour) and exact_colors.jpg (of photos with mask
+files: grey, with caption, the first masked object in exact colours, and a look); with --sheet NAME the first alone, as
 NAME.jpg. All photos are shown, those without a caption too. Seeds are fixed.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from lcad.cli.common import build_parser, reporting
@@ -21,9 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(args: argparse.Namespace) -> int:
-    from lcad.evaluation.showcase import caption_rows, swap_rows
+    from lcad.evaluation.showcase import caption_rows, exact_color_rows, swap_rows
     from lcad.io.contact_sheet import contact_sheet
     from lcad.io.images import image_folder, list_images, read_image, write_image
+    from lcad.io.prepared_photo import PreparedPhoto
+    from lcad.masks.from_text import build_file_finder, some_masks
     from lcad.pipeline import LCADPipeline
     from lcad.text.captions import read_captions
     from ldm.devices import choose_device
@@ -37,7 +41,11 @@ def run(args: argparse.Namespace) -> int:
     pipeline.set_progress_bar_config(desc="colorizing", leave=False)
     images = [read_image(photo) for photo in photos]
     texts = [(captions.get(photo.name) or [""])[0] for photo in photos]
-    sheets = {args.sheet: caption_rows} if args.sheet else {"captions": caption_rows, "swaps": swap_rows}
+    find = build_file_finder(args.input / "masks", pipeline.tokenizer)
+    asked = zip(photos, images, texts, strict=True)
+    masks = [some_masks(find(path, PreparedPhoto.of(image), text)) for path, image, text in asked]
+    sheets = {"captions": caption_rows, "swaps": swap_rows, "exact_colors": partial(exact_color_rows, masks=masks)}
+    sheets = {args.sheet: caption_rows} if args.sheet else sheets
     for name, make_rows in sheets.items():
         rows = make_rows(pipeline, images, texts, num_inference_steps=args.steps, guidance_scale=args.guidance)
         if rows:

@@ -272,6 +272,7 @@ def test_arrays_are_those_of_diffusers(tiny_pipeline):
         "no unet",
         "missing key",
         "not finite",
+        "noise from pure noise",
         "other sizes",
         "truncated",
         "scheduler",
@@ -305,7 +306,8 @@ def test_other_checkpoints_are_refused(tiny_checkpoint, tmp_path, damage):
         unet.write_bytes(unet.read_bytes()[:1000])
     else:
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | {"_class_name": "os"}))
+        changed = {"rescale_betas_zero_snr": True} if damage == "noise from pure noise" else {"_class_name": "os"}
+        (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config | changed))
     with pytest.raises(CheckpointError) as error:
         LCADPipeline.from_pretrained(folder)
     assert "\n" not in str(error.value) and str(folder) in str(error.value)

@@ -2,10 +2,15 @@
 
 from types import SimpleNamespace
 
+import torch
 from PIL import Image, ImageOps
 
-from lcad.evaluation.showcase import has_colors, swap_rows
+from lcad.evaluation.showcase import EXACT, exact_color_rows, has_colors, swap_rows
 from lcad.io.contact_sheet import MARGIN, contact_sheet
+from lcad.io.images import to_tensor
+from lcad.masks.types import InstanceMasks
+from lcad.pipeline import LCADPipeline
+from lcad.text.phrases import comma_phrases
 from scripts import contact_sheets
 from tests.conftest import random_photo
 
@@ -13,7 +18,7 @@ from tests.conftest import random_photo
 def test_contact_sheets(tiny_checkpoint, photo_folder, tmp_path):
     args = ["--model", str(tiny_checkpoint), "--input", str(photo_folder), "--output", str(tmp_path), "--steps", "1"]
     assert contact_sheets.main([*args, "--limit", "2", "--tile", "48"]) == 0
-    for name, columns in (("captions", 4), ("swaps", 5)):
+    for name, columns in (("captions", 4), ("swaps", 5), ("exact_colors", 6)):
         with Image.open(tmp_path / f"{name}.jpg") as sheet:
             assert sheet.width == columns * (48 + MARGIN) + MARGIN
 
@@ -39,6 +44,22 @@ def test_sepia_is_no_colour():
     grey = random_photo(3).convert("L")
     sepia = ImageOps.colorize(grey, (40, 20, 10), (250, 230, 200))
     assert [has_colors(photo) for photo in (grey, sepia, random_photo(3))] == [False, False, True]
+
+
+def test_exact_colors_are_of_the_masked_object(tiny_checkpoint):
+    """Photos without masks have no row; the colours asked for are those shown, and the look is of the caption's."""
+    pipeline, photo = LCADPipeline.from_pretrained(tiny_checkpoint), random_photo(0)
+    phrases = comma_phrases("the red cup, the plate", pipeline.tokenizer)
+    left = torch.zeros(1, photo.height, photo.width)
+    left[..., : photo.width // 2] = 1
+    masks = [None, InstanceMasks(phrases[1:], left)]
+    rows = exact_color_rows(pipeline, [photo, photo], ["a cup", "the red cup, the plate"], masks, num_inference_steps=1)
+    titles, pictures = zip(*rows[0].pictures, strict=True)
+    assert len(rows) == 1 and titles[2:5] == tuple(f"the plate={color}" for color in EXACT)
+    plain, *exact, looked = (to_tensor(picture) for picture in pictures[1:])
+    for picture in exact:  # beyond the mask's soft edge nothing is changed
+        assert not torch.equal(picture[..., :10], plain[..., :10]) and torch.equal(picture[..., -10:], plain[..., -10:])
+    assert not torch.equal(looked[..., -10:], plain[..., -10:])
 
 
 def test_swapped_words_reach_the_model():

@@ -1,4 +1,4 @@
-"""Contact sheets that show a model: what it makes of captions, and of one colour word after another."""
+"""Contact sheets that show a model: captions, one colour word after another, and exact colours."""
 
 import re
 from typing import Any, cast
@@ -10,13 +10,17 @@ from PIL import Image, ImageOps
 from lcad.color import rgb_to_lab
 from lcad.evaluation.color_control import SWAPPED
 from lcad.io.contact_sheet import Row
-from lcad.io.images import to_tensor
+from lcad.io.images import to_image, to_tensor
+from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
+from lcad.recoloring.looks import apply_look
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.color_names import COLOR_PATTERN
 
 LEAST_SPREAD = 4.0  # of ab in Lab units
+EXACT = ("#2f7199", "#866620", "#7c3c6b")
+LOOK = {"saturation": 1.3, "warmth": 0.5}
 
 
 def has_colors(photo: Image.Image) -> bool:
@@ -63,7 +67,31 @@ def swap_rows(pipeline: LCADPipeline, photos: list[Image.Image], captions: list[
     return rows
 
 
-def _colorize(pipeline: LCADPipeline, photo: Image.Image, caption: str, options: dict) -> Image.Image:
+def exact_color_rows(
+    pipeline: LCADPipeline,
+    photos: list[Image.Image],
+    captions: list[str],
+    masks: list[InstanceMasks | None],
+    **options: Any,
+) -> list[Row]:
+    """For each photo with masks: grey, colorized, the first masked object in the colours of `EXACT`, and `LOOK`."""
+    rows = []
+    for photo, caption, own in zip(photos, captions, masks, strict=True):
+        if own is None:
+            continue
+        phrase, made = own.phrases[0].text, _colorize(pipeline, photo, caption, options, own)
+        pictures = [("grey", ImageOps.grayscale(photo)), ("caption", made)]
+        for color in EXACT:
+            asked = {**options, "colors": {phrase: color}}
+            pictures.append((f"{phrase}={color}", _colorize(pipeline, photo, caption, asked, own)))
+        look = ", ".join(f"{name} {value:g}" for name, value in LOOK.items())
+        rows.append(Row([*pictures, (look, to_image(apply_look(to_tensor(made), **LOOK)))], caption))
+    return rows
+
+
+def _colorize(
+    pipeline: LCADPipeline, photo: Image.Image, caption: str, options: dict, masks: InstanceMasks | str = "auto"
+) -> Image.Image:
     generator = torch.Generator().manual_seed(0)
-    made = pipeline(photo, caption, "auto", generator=generator, **options)
+    made = pipeline(photo, caption, masks, generator=generator, **options)
     return cast(LCADPipelineOutput, made).images[0]

@@ -16,7 +16,7 @@ from lcad.config import LatentConfig, ModelConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from ldm.checkpoint import CheckpointError, check_finite, first_line
-from ldm.schedulers import PREDICTIONS
+from ldm.schedulers import PREDICTIONS, has_zero_snr
 
 MODELS = {
     "vae": AutoencoderKL,
@@ -159,4 +159,10 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
         raise CheckpointError(
             f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
         )
-    return kind.from_config(config)
+    scheduler = kind.from_config(config)
+    if has_zero_snr(scheduler) and scheduler.config.prediction_type != "v_prediction":
+        raise CheckpointError(
+            f"{folder}: rescale_betas_zero_snr asks for v_prediction, got prediction_type "
+            f"{scheduler.config.prediction_type!r}: from pure noise the predicted noise says nothing of the photo"
+        )
+    return scheduler
