@@ -46,12 +46,9 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon", zero_snr: b
     Raises:
         ValueError: an unknown name, or one that `zero_snr` does not go with; the message lists the allowed ones.
     """
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"unknown prediction {prediction!r}; allowed: {', '.join(PREDICTIONS)}")
+    check_prediction(prediction, zero_snr)
     if name not in SCHEDULERS:
         raise ValueError(f"unknown scheduler {name!r}; allowed: {', '.join(SCHEDULERS)}")
-    if zero_snr and prediction != "v_prediction":
-        raise ValueError(f"rescale_betas_zero_snr: got prediction {prediction!r}; pure noise asks for v_prediction")
     if zero_snr and not takes_zero_snr(name):
         allowed = ", ".join(row for row in SCHEDULERS if takes_zero_snr(row))
         raise ValueError(f"scheduler {name!r} cannot start from pure noise, as this model does; allowed: {allowed}")
@@ -60,6 +57,14 @@ def build_scheduler(name: str = "ddim", prediction: str = "epsilon", zero_snr: b
     class_name, options = SCHEDULERS[name]
     options = options | (dict(rescale_betas_zero_snr=True) if zero_snr else {})
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction, **options)
+
+
+def check_prediction(prediction: str, zero_snr: bool) -> None:
+    """Raises ValueError: not one of `PREDICTIONS`, or one that says nothing of the photo in pure noise."""
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"unknown prediction {prediction!r}; allowed: {', '.join(PREDICTIONS)}")
+    if zero_snr and prediction != "v_prediction":
+        raise ValueError(f"rescale_betas_zero_snr: got prediction {prediction!r}; pure noise asks for v_prediction")
 
 
 def takes_zero_snr(name: str) -> bool:

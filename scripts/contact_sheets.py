@@ -41,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     pipeline.set_progress_bar_config(desc="colorizing", leave=False)
     images = [read_image(photo) for photo in photos]
     texts = [(captions.get(photo.name) or [""])[0] for photo in photos]
-    find = build_file_finder(args.input / "masks", pipeline.tokenizer)
-    asked = zip(photos, images, texts, strict=True)
-    masks = [some_masks(find(path, PreparedPhoto.of(image), text)) for path, image, text in asked]
-    sheets = {"captions": caption_rows, "swaps": swap_rows, "exact_colors": partial(exact_color_rows, masks=masks)}
-    sheets = {args.sheet: caption_rows} if args.sheet else sheets
+    sheets = {args.sheet or "captions": caption_rows}
+    if not args.sheet:
+        find = build_file_finder(args.input / "masks", pipeline.tokenizer)
+        asked = zip(photos, images, texts, strict=True)
+        masks = [some_masks(find(path, PreparedPhoto.of(image), text)) for path, image, text in asked]
+        sheets |= {"swaps": swap_rows, "exact_colors": partial(exact_color_rows, masks=masks)}
     for name, make_rows in sheets.items():
         rows = make_rows(pipeline, images, texts, num_inference_steps=args.steps, guidance_scale=args.guidance)
         if rows:

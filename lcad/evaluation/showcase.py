@@ -14,6 +14,7 @@ from lcad.io.images import to_image, to_tensor
 from lcad.masks.types import InstanceMasks
 from lcad.pipeline import LCADPipeline
 from lcad.pipeline_inputs import LCADPipelineOutput
+from lcad.recoloring.exact_colors import apply_exact_colors, parse_color
 from lcad.recoloring.looks import apply_look
 from lcad.text.captions import SCARCE_CAPTION
 from lcad.text.color_names import COLOR_PATTERN
@@ -79,13 +80,13 @@ def exact_color_rows(
     for photo, caption, own in zip(photos, captions, masks, strict=True):
         if own is None:
             continue
-        phrase, made = own.phrases[0].text, _colorize(pipeline, photo, caption, options, own)
-        pictures = [("grey", ImageOps.grayscale(photo)), ("caption", made)]
+        phrase, made = own.phrases[0].text, to_tensor(_colorize(pipeline, photo, caption, options, own))
+        shown = {"caption": made}
         for color in EXACT:
-            asked = {**options, "colors": {phrase: color}}
-            pictures.append((f"{phrase}={color}", _colorize(pipeline, photo, caption, asked, own)))
-        look = ", ".join(f"{name} {value:g}" for name, value in LOOK.items())
-        rows.append(Row([*pictures, (look, to_image(apply_look(to_tensor(made), **LOOK)))], caption))
+            shown[f"{phrase}={color}"], _ = apply_exact_colors(made, own.masks[:1], [parse_color(color)])
+        shown[", ".join(f"{name} {value:g}" for name, value in LOOK.items())] = apply_look(made, **LOOK)
+        pictures = [(title, to_image(rgb)) for title, rgb in shown.items()]
+        rows.append(Row([("grey", ImageOps.grayscale(photo)), *pictures], caption))
     return rows
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lcad.inference.output import SAVED_MASKS, SHOWN_MASKS, own_results, read_result_record
 from lcad.inference.run_records import RUN_RECORD, is_record
 from lcad.inference.summary import is_own_sheet
-from lcad.io.images import IMAGE_SUFFIXES
+from lcad.io.images import IMAGE_SUFFIXES, image_folder
 
 RAW = ".3fr .arw .cr2 .cr3 .crw .dng .erf .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .sr2 .srw .x3f"
 OTHER = ".ai .apng .avif .bmp .eps .exr .gif .hdr .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jxl .pbm .pgm "
@@ -53,8 +53,8 @@ def take_inventory(source: Path, output: Path, recursive: bool = False) -> Inven
         names[:] = [n for n in sorted(names) if recursive and _is_input(folder / n, output, inventory)]
         _look_into(folder, sorted(files), inventory)
     if not inventory.photos and not inventory.not_read:
-        if (source / "images").is_dir() and not recursive:
-            return take_inventory(source / "images", output)
+        if image_folder(source) != source and not recursive:
+            return take_inventory(image_folder(source), output)
         where = "in this folder or below" if recursive else "in this folder"
         passed = "".join(f" ({note})" for note in inventory.notes[:3])
         raise FileNotFoundError(f"{source}: no images {where}; they may be {', '.join(IMAGE_SUFFIXES)}{passed}")

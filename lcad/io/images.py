@@ -116,8 +116,8 @@ def list_images(source: str | os.PathLike) -> list[Path]:
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such file or folder; give an image or a folder of images")
     found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    if not found and (source / "images").is_dir():
-        return list_images(source / "images")
+    if not found and image_folder(source) != source:
+        return list_images(image_folder(source))
     if not found:
         raise FileNotFoundError(f"{source}: no images in this folder; it may hold {', '.join(IMAGE_SUFFIXES)}")
     return found

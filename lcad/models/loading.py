@@ -16,7 +16,7 @@ from lcad.config import LatentConfig, ModelConfig
 from lcad.models.channel_extended_unet import ExtendedUNet
 from lcad.models.luminance_encoder import LuminanceEncoder
 from ldm.checkpoint import CheckpointError, check_finite, first_line
-from ldm.schedulers import PREDICTIONS, has_zero_snr
+from ldm.schedulers import check_prediction, has_zero_snr
 
 MODELS = {
     "vae": AutoencoderKL,
@@ -155,14 +155,9 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     known = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
     if not known:
         raise CheckpointError(f"{folder}: {config.get('_class_name')!r} is not a scheduler of diffusers")
-    if config.get("prediction_type", "epsilon") not in PREDICTIONS:
-        raise CheckpointError(
-            f"{folder}: prediction_type {config['prediction_type']!r}; allowed: {', '.join(PREDICTIONS)}"
-        )
     scheduler = kind.from_config(config)
-    if has_zero_snr(scheduler) and scheduler.config.prediction_type != "v_prediction":
-        raise CheckpointError(
-            f"{folder}: rescale_betas_zero_snr asks for v_prediction, got prediction_type "
-            f"{scheduler.config.prediction_type!r}: from pure noise the predicted noise says nothing of the photo"
-        )
+    try:
+        check_prediction(config.get("prediction_type", "epsilon"), has_zero_snr(scheduler))
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     return scheduler
